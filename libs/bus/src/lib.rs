@@ -1,0 +1,84 @@
+//! The event bus: topics of keyed records, read by consumers that keep their own position.
+//!
+//! ```text
+//! writer's transaction ──► outbox table ──► embedded: the table *is* the log, consumers read it by offset
+//!                                      └──► Kafka:    a leased relay publishes and deletes
+//! consumer: position() ─► next batch ─► consume(batch): effects + new position in ONE conditional transaction
+//! ```
+//!
+//! Invariants
+//! - Records with one key keep their order. A record may come twice; none is lost once its transaction committed.
+//! - A consumer owns its position. [`Consumer::consume`] stores effects and position together, and only if the stored
+//!   position is still [`Batch::expected`]; so a process that lost its partition changes nothing.
+//! - Every outgoing record belongs to a tenant.
+
+mod record;
+
+pub use record::{Batch, Outgoing, Record, header};
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+/// Topic of committed entity changes: [`proto::v1::ContextChange`](../thingmesh_proto), key tenant/path/id/type.
+pub const CONTEXT_CHANGES: &str = "context.changes";
+/// Topic of changes that go into the history.
+pub const HISTORY: &str = "history";
+/// Topic of measures that the broker could not take at once.
+pub const MEASURES: &str = "measures";
+
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// The log or the Kafka cluster cannot be reached: try again later.
+    #[error("bus unavailable: {0}")]
+    Unavailable(String),
+    /// This record can never be published (too large, no such topic).
+    #[error("record refused: {0}")]
+    Refused(String),
+}
+
+/// What a consumer answers when it cannot take a batch now: the same batch comes again after a pause.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConsumeError(pub String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consumed {
+    /// Effects and position are stored.
+    Stored,
+    /// The stored position was not `batch.expected`: nothing was stored; read it again and go on from there.
+    Moved,
+}
+
+/// A reader of a topic that keeps its position with its effects.
+#[async_trait]
+pub trait Consumer: Send + Sync + 'static {
+    /// Offset of the next record to read, as stored; `None` = nothing stored yet, start at the oldest record.
+    async fn position(&self, topic: &str, partition: i32) -> Result<Option<i64>, ConsumeError>;
+
+    /// Stores the effects of `batch` and its `next` position in one transaction, if the position is still `expected`.
+    async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError>;
+}
+
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes outside any transaction; durable when it returns. (State changes go through the outbox instead.)
+    async fn publish(&self, topic: &str, records: Vec<Outgoing>) -> Result<(), BusError>;
+
+    /// Reads `topic` as a member of `group` until `stop`; returns after the batch in hand. Failures inside are retried
+    /// with backoff; it only returns early if the topic can never be read.
+    async fn consume(
+        &self,
+        topic: &str,
+        group: &str,
+        consumer: Arc<dyn Consumer>,
+        stop: CancellationToken,
+    ) -> Result<(), BusError>;
+
+    /// Records published but not yet consumed by `group`, over all partitions it knows of.
+    async fn lag(&self, topic: &str, group: &str) -> Result<u64, BusError>;
+
+    /// Whether the bus can be used now: for readiness.
+    async fn check(&self) -> Result<(), BusError>;
+}

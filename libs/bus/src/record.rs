@@ -1,0 +1,51 @@
+use bytes::Bytes;
+use scope::Tenant;
+
+/// Names of record headers.
+pub mod header {
+    pub const TENANT: &str = "tenant";
+    pub const TRACEPARENT: &str = "traceparent";
+    pub const TRACESTATE: &str = "tracestate";
+    pub const CORRELATOR: &str = "fiware-correlator";
+}
+
+/// A record on its way to a topic.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub tenant: Tenant,
+    /// Records with one key keep their order.
+    pub key: Bytes,
+    pub payload: Bytes,
+    /// Further headers; the tenant header is added by the bus.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A record read from a topic.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub offset: i64,
+    pub key: Bytes,
+    pub payload: Bytes,
+    pub headers: Vec<(String, String)>,
+    /// When it was written, microseconds since 1970.
+    pub time_us: i64,
+}
+
+impl Record {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Some records of one partition, in order.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub topic: String,
+    pub partition: i32,
+    /// The position that must still be stored for the batch to count: what [`crate::Consumer::position`] answered, or
+    /// `next` of the batch before.
+    pub expected: Option<i64>,
+    /// The position to store: one after the last record.
+    pub next: i64,
+    pub records: Vec<Record>,
+}

@@ -1,0 +1,97 @@
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+/// Longest tenant name (ngsi-v2.md, `Fiware-Service`).
+pub const MAX_TENANT_LEN: usize = 50;
+
+/// A tenant name: `^[a-z0-9_]{1,50}$`, or empty for the default tenant. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(Arc<str>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TenantError {
+    #[error("bad character in tenant name - only underscore and alphanumeric characters are allowed")]
+    BadCharacter,
+    #[error("bad length - a tenant name can be max 50 characters long")]
+    TooLong,
+    #[error("a tenant name is 1 to 50 lower-case letters, digits or underscores")]
+    NotCanonical,
+}
+
+impl Tenant {
+    /// Reads a `Fiware-Service` header as Orion does: absent or empty is the default tenant, upper case is folded.
+    pub fn from_header(value: Option<&str>) -> Result<Self, TenantError> {
+        let value = value.unwrap_or_default();
+        if value.len() > MAX_TENANT_LEN {
+            return Err(TenantError::TooLong);
+        }
+        if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(TenantError::BadCharacter);
+        }
+        Ok(Self(value.to_ascii_lowercase().into()))
+    }
+
+    /// Takes a name only as it stands: the gateway's rule (decision 1), under which no two spellings name one tenant.
+    pub fn canonical(value: &str) -> Result<Self, TenantError> {
+        let canonical = !value.is_empty()
+            && value.len() <= MAX_TENANT_LEN
+            && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if canonical { Ok(Self(value.into())) } else { Err(TenantError::NotCanonical) }
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name; empty for the default tenant.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Tenant {
+    /// The tenant of requests without `Fiware-Service`.
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tenant({:?})", &*self.0)
+    }
+}
+
+impl Borrow<str> for Tenant {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_folded_and_checked() {
+        assert_eq!(Tenant::from_header(Some("ManuFracture")).unwrap().as_str(), "manufracture");
+        assert!(Tenant::from_header(None).unwrap().is_default());
+        assert_eq!(Tenant::from_header(Some("a-b")), Err(TenantError::BadCharacter));
+        assert_eq!(Tenant::from_header(Some("acme,other")), Err(TenantError::BadCharacter));
+        assert_eq!(Tenant::from_header(Some(&"a".repeat(51))), Err(TenantError::TooLong));
+        assert!(Tenant::from_header(Some(&"a".repeat(50))).is_ok());
+    }
+
+    #[test]
+    fn canonical_names_have_one_spelling() {
+        assert!(Tenant::canonical("manufracture").is_ok());
+        for bad in ["", "A", "a-b", "a,a", " a", "é"] {
+            assert_eq!(Tenant::canonical(bad), Err(TenantError::NotCanonical), "{bad:?}");
+        }
+    }
+}
