@@ -1,4 +1,11 @@
-//! gRPC neighbours: a generated client over a network channel, or over the generated server itself in one process.
+//! gRPC between services: a generated client over a network channel, or over the generated server itself in one process;
+//! trace context and correlator travel the same way over both.
+
+mod hops;
+mod server;
+
+pub use hops::{ClientHop, ServerHop};
+pub use server::{GrpcListener, serve};
 
 use std::{
     convert::Infallible,
@@ -20,8 +27,8 @@ pub fn remote(url: &str) -> Result<Neighbour, tonic::transport::Error> {
         .keep_alive_timeout(std::time::Duration::from_secs(5))
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    let channel = endpoint.connect_lazy();
-    Ok(BoxCloneSyncService::new(ServiceExt::<http::Request<Body>>::map_err(channel, StdError::from)))
+    let channel = ServiceExt::<http::Request<Body>>::map_err(endpoint.connect_lazy(), StdError::from);
+    Ok(BoxCloneSyncService::new(ClientHop::new(channel)))
 }
 
 /// A neighbour in this process: `server` is a generated `…Server`.

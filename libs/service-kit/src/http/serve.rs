@@ -1,0 +1,101 @@
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use super::{HttpListener, observe::ListenerLabels, observed};
+use crate::Tasks;
+
+/// Request heads may be this large in all (HTTP/1: read buffer; HTTP/2: header list).
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Serves `router` behind the guards of `listener` until the tasks are told to stop; then lets requests in flight end.
+pub fn serve(tasks: &Tasks, socket: TcpListener, router: Router, listener: HttpListener) {
+    let name = listener.service;
+    let stop = tasks.stop_token();
+    let connections = ConnectionServer::new(router, listener);
+    tasks.spawn(name, async move {
+        let graceful = GracefulShutdown::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, _)) => connections.serve(stream, &graceful),
+                    // Out of descriptors, or the peer went away: the listener itself is fine.
+                    Err(error) => {
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                },
+            }
+        }
+        drop(socket);
+        graceful.shutdown().await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+}
+
+struct ConnectionServer {
+    router: Router,
+    builder: Builder<TokioExecutor>,
+    permits: Arc<Semaphore>,
+    listener: HttpListener,
+    labels: ListenerLabels,
+}
+
+impl ConnectionServer {
+    fn new(router: Router, listener: HttpListener) -> Self {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(listener.limits.head_timeout_ms))
+            .max_buf_size(MAX_HEAD_BYTES);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .max_concurrent_streams(256)
+            .max_header_list_size(MAX_HEAD_BYTES as u32);
+        Self {
+            router: observed(router, listener.clone()),
+            builder,
+            permits: Arc::new(Semaphore::new(listener.limits.max_connections)),
+            labels: ListenerLabels { service: listener.service, listener: listener.name },
+            listener,
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "ends with the connection, which the graceful shutdown watches")]
+    fn serve(&self, stream: TcpStream, graceful: &GracefulShutdown) {
+        let metrics = self.listener.metrics.http();
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            metrics.refused_connections.get_or_create(&self.labels).inc();
+            return;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let watched = graceful.watch(connection);
+        let open = metrics.connections.get_or_create(&self.labels).clone();
+        open.inc();
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "connection ended");
+            }
+            open.dec();
+            drop(permit);
+        });
+    }
+}
