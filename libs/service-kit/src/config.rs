@@ -81,7 +81,8 @@ impl Layers {
         I: IntoIterator<Item = (String, String)>,
     {
         for (name, value) in variables {
-            let Some((service, key)) = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__")) else {
+            let Some((service, key)) = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__"))
+            else {
                 continue;
             };
             let table = service.to_ascii_lowercase().replace('_', "-");
@@ -108,7 +109,10 @@ impl Layers {
     }
 
     pub fn extract<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        self.effective.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))
+        self.effective
+            .clone()
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))
     }
 }
 

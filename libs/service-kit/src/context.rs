@@ -26,7 +26,12 @@ pub struct TraceContext {
 impl TraceContext {
     /// A new trace, for a request that came without one.
     pub fn generate(sampled: bool) -> Self {
-        Self { trace_id: rand::random::<u128>().max(1), span_id: rand::random::<u64>().max(1), sampled, state: String::new() }
+        Self {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: rand::random::<u64>().max(1),
+            sampled,
+            state: String::new(),
+        }
     }
 
     /// Reads W3C `traceparent`, else B3 (single header or `x-b3-*`). What does not parse counts as absent.
@@ -47,11 +52,18 @@ impl TraceContext {
     pub fn parse(traceparent: &str) -> Option<Self> {
         let mut parts = traceparent.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        if version.len() != 2 || version == "ff" || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
+        if version.len() != 2 || version == "ff" || trace.len() != 32 || span.len() != 16 || flags.len() != 2
+        {
             return None;
         }
         let flags = u8::from_str_radix(flags, 16).ok()?;
-        Self { trace_id: hex128(trace)?, span_id: hex64(span)?, sampled: flags & 1 == 1, state: String::new() }.valid()
+        Self {
+            trace_id: hex128(trace)?,
+            span_id: hex64(span)?,
+            sampled: flags & 1 == 1,
+            state: String::new(),
+        }
+        .valid()
     }
 
     fn b3(trace: &str, span: &str, sampled: Option<&str>) -> Option<Self> {
@@ -124,7 +136,11 @@ impl RequestContext {
 
     /// The context of work that no request caused.
     pub fn background(service: &'static str) -> Self {
-        Self { trace: TraceContext::generate(true), correlator: uuid::Uuid::new_v4().to_string().into(), service }
+        Self {
+            trace: TraceContext::generate(true),
+            correlator: uuid::Uuid::new_v4().to_string().into(),
+            service,
+        }
     }
 
     /// The context of the request being handled by this task, if any.
@@ -195,7 +211,13 @@ mod tests {
 
     #[test]
     fn what_does_not_parse_counts_as_absent() {
-        for bad in ["", "00", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+        for bad in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
             assert_eq!(TraceContext::from_headers(&headers(&[("traceparent", bad)])), None, "{bad}");
         }
     }

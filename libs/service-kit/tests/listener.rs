@@ -23,8 +23,13 @@ async fn start(router: Router, limits: HttpLimits) -> Fixture {
     let (tasks, metrics) = (Tasks::new(), Metrics::new());
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let listener =
-        HttpListener { service: "test", name: "http", limits, refuse: refuse_ngsi(), metrics: metrics.clone() };
+    let listener = HttpListener {
+        service: "test",
+        name: "http",
+        limits,
+        refuse: refuse_ngsi(),
+        metrics: metrics.clone(),
+    };
     serve(&tasks, socket, router, listener);
     Fixture { tasks, metrics, address }
 }

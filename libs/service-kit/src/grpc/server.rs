@@ -2,11 +2,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{
-    body::Body,
-    server::NamedService,
-    transport::Server,
-};
+use tonic::{body::Body, server::NamedService, transport::Server};
 use tower::Service;
 
 use super::ServerHop;

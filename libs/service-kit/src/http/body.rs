@@ -53,7 +53,8 @@ mod tests {
     use super::*;
 
     fn parts(parts: &[&'static str]) -> axum::body::Body {
-        let parts: Vec<Result<Bytes, std::io::Error>> = parts.iter().map(|part| Ok(Bytes::from(*part))).collect();
+        let parts: Vec<Result<Bytes, std::io::Error>> =
+            parts.iter().map(|part| Ok(Bytes::from(*part))).collect();
         axum::body::Body::from_stream(futures::stream::iter(parts))
     }
 

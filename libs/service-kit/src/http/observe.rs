@@ -67,7 +67,11 @@ impl HttpMetrics {
             panics: Family::default(),
         };
         registry.register("requests", "Answered requests", metrics.requests.clone());
-        registry.register("request_duration_seconds", "Head received to answer ready", metrics.duration.clone());
+        registry.register(
+            "request_duration_seconds",
+            "Head received to answer ready",
+            metrics.duration.clone(),
+        );
         registry.register("requests_in_flight", "Requests being handled", metrics.in_flight.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register(
@@ -163,8 +167,7 @@ async fn observe(
             span.fail("server error");
         }
     }
-    let labels =
-        RequestLabels { service: listener.service, listener: listener.name, method, route, status };
+    let labels = RequestLabels { service: listener.service, listener: listener.name, method, route, status };
     listener.metrics.http().requests.get_or_create(&labels).inc();
     observer.duration.observe(started.elapsed().as_secs_f64());
     response
@@ -184,10 +187,16 @@ async fn handle(observer: &Observer, request: Request, next: Next) -> Response {
     }
 }
 
-fn describe(span: &crate::telemetry::ActiveSpan, headers: &http::HeaderMap, method: &'static str, route: &str) {
+fn describe(
+    span: &crate::telemetry::ActiveSpan,
+    headers: &http::HeaderMap,
+    method: &'static str,
+    route: &str,
+) {
     span.set("http.request.method", method);
     span.set("http.route", route.to_owned());
-    for (header, key) in [("fiware-service", "fiware.service"), ("fiware-servicepath", "fiware.servicepath")] {
+    for (header, key) in [("fiware-service", "fiware.service"), ("fiware-servicepath", "fiware.servicepath")]
+    {
         if let Some(value) = headers.get(header).and_then(|value| value.to_str().ok()) {
             span.set(key, value.to_owned());
         }

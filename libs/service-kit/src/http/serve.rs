@@ -75,7 +75,10 @@ impl ConnectionServer {
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "ends with the connection, which the graceful shutdown watches")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "ends with the connection, which the graceful shutdown watches"
+    )]
     fn serve(&self, stream: TcpStream, graceful: &GracefulShutdown) {
         let metrics = self.listener.metrics.http();
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
