@@ -12,9 +12,16 @@
 //!   position is still [`Batch::expected`]; so a process that lost its partition changes nothing.
 //! - Every outgoing record belongs to a tenant.
 
+mod backoff;
+mod embedded;
+pub mod outbox;
 mod record;
+mod waker;
 
+pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
+pub use outbox::OutboxDb;
 pub use record::{Batch, Outgoing, Record, header};
+pub use waker::Waker;
 
 use std::sync::Arc;
 
@@ -43,6 +50,18 @@ pub enum BusError {
 #[error("{0}")]
 pub struct ConsumeError(pub String);
 
+impl From<store::StoreError> for BusError {
+    fn from(error: store::StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<store::StoreError> for ConsumeError {
+    fn from(error: store::StoreError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consumed {
     /// Effects and position are stored.
@@ -63,6 +82,12 @@ pub trait Consumer: Send + Sync + 'static {
 
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
+    /// Tells the bus where the records of `topic` are written ([`outbox`]). Embedded: that table is the log. Kafka: a
+    /// leased relay moves them to the topic until `stop`. After each commit the writer calls [`Waker::wake`].
+    /// A topic has one outbox in an embedded bus, and one per database over Kafka.
+    async fn attach(&self, topic: &str, outbox: OutboxDb, stop: CancellationToken)
+    -> Result<Waker, BusError>;
+
     /// Publishes outside any transaction; durable when it returns. (State changes go through the outbox instead.)
     async fn publish(&self, topic: &str, records: Vec<Outgoing>) -> Result<(), BusError>;
 

@@ -1,0 +1,152 @@
+use tokio_util::sync::CancellationToken;
+
+use super::{EmbeddedOptions, Log};
+use crate::{Batch, Consumed, Consumer, Record, backoff::Backoff, outbox};
+
+/// The embedded log has one partition.
+const PARTITION: i32 = 0;
+
+/// One group's way through a log.
+pub(super) struct Reader<'a> {
+    log: &'a Log,
+    group: &'a str,
+    consumer: &'a dyn Consumer,
+    options: &'a EmbeddedOptions,
+    stop: &'a CancellationToken,
+    backoff: Backoff,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        log: &'a Log,
+        group: &'a str,
+        consumer: &'a dyn Consumer,
+        options: &'a EmbeddedOptions,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        let backoff = Backoff::new(options.backoff.0, options.backoff.1);
+        Self { log, group, consumer, options, stop, backoff }
+    }
+
+    /// Reads until stopped.
+    pub(super) async fn run(mut self) {
+        let mut wake = self.log.waker.subscribe();
+        while let Some(mut position) = self.load_position().await {
+            let mut from = self.start_of(position).await;
+            loop {
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                wake.mark_unchanged();
+                let Some(records) = self.read(from).await else { return };
+                let Some(last) = records.last() else {
+                    tokio::select! {
+                        _ = wake.changed() => {}
+                        () = tokio::time::sleep(self.options.poll) => {}
+                        () = self.stop.cancelled() => return,
+                    }
+                    continue;
+                };
+                let next = last.offset + 1;
+                let batch = Batch {
+                    topic: self.log.topic.clone(),
+                    partition: PARTITION,
+                    expected: position,
+                    next,
+                    records,
+                };
+                match self.hand_over(&batch).await {
+                    Some(Consumed::Stored) => {
+                        position = Some(next);
+                        from = next;
+                        self.log.groups.lock().moved(self.group, next);
+                    }
+                    Some(Consumed::Moved) => break,
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// The stored position, asked for until it is answered; `None` when stopped.
+    async fn load_position(&mut self) -> Option<Option<i64>> {
+        loop {
+            match self.consumer.position(&self.log.topic, PARTITION).await {
+                Ok(position) => {
+                    self.backoff.reset();
+                    self.log.groups.lock().moved(self.group, position.unwrap_or(0));
+                    return Some(position);
+                }
+                Err(error) => {
+                    tracing::warn!(topic = self.log.topic, group = self.group, %error, "no position yet");
+                    if !self.backoff.pause(self.stop).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where to read from. A position beyond the log means that the producer's file was replaced (an old backup): then
+    /// everything in it is read, and the consumer's idempotence sorts out what it had.
+    async fn start_of(&self, position: Option<i64>) -> i64 {
+        let Some(position) = position else { return 0 };
+        match outbox::bounds(&self.log.pools.reader).await {
+            Ok(bounds) if position > bounds.next => {
+                tracing::error!(
+                    topic = self.log.topic,
+                    group = self.group,
+                    position,
+                    end = bounds.next,
+                    "position lies beyond the log, which was replaced: reading it from its start"
+                );
+                0
+            }
+            _ => position,
+        }
+    }
+
+    /// The next records, asked for until the log answers; `None` when stopped.
+    async fn read(&mut self, from: i64) -> Option<Vec<Record>> {
+        loop {
+            let options = self.options;
+            let read = outbox::read_from(
+                &self.log.pools.reader,
+                &self.log.topic,
+                from,
+                options.batch_records,
+                options.batch_bytes,
+            );
+            match read.await {
+                Ok(records) => return Some(records),
+                Err(error) => {
+                    tracing::warn!(topic = self.log.topic, group = self.group, %error, "log cannot be read");
+                    if !self.backoff.pause(self.stop).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers the batch until it is taken; `None` when stopped.
+    async fn hand_over(&mut self, batch: &Batch) -> Option<Consumed> {
+        loop {
+            match self.consumer.consume(batch).await {
+                Ok(consumed) => {
+                    self.backoff.reset();
+                    return Some(consumed);
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        topic = self.log.topic, group = self.group, first = batch.records[0].offset, %error,
+                        "batch not taken, it comes again"
+                    );
+                    if !self.backoff.pause(self.stop).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}

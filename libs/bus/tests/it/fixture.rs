@@ -1,0 +1,126 @@
+//! A consumer that stores what it reads, and a producer's file.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bus::{Batch, ConsumeError, Consumed, Consumer, Outgoing, outbox};
+use scope::Tenant;
+use sqlx::Row;
+use store::{Migration, SqlitePools, StoreError, open_sqlite, position};
+
+/// Longest wait for something that should happen.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+const PRODUCER: &[Migration] = &[Migration {
+    version: 1,
+    name: "outbox",
+    sqlite: &[outbox::SQLITE_SCHEMA],
+    postgres: &[outbox::POSTGRES_SCHEMA],
+}];
+
+const CONSUMER: &[Migration] = &[Migration {
+    version: 1,
+    name: "effects",
+    sqlite: &[
+        position::SQLITE_SCHEMA,
+        "CREATE TABLE effect (n INTEGER PRIMARY KEY, part INTEGER, at INTEGER, key TEXT, payload TEXT, tenant TEXT)",
+    ],
+    postgres: &[],
+}];
+
+pub(crate) async fn producer_file(dir: &Path) -> SqlitePools {
+    open_sqlite(&dir.join("producer.db"), "producer", PRODUCER).await.unwrap()
+}
+
+/// `count` records whose payloads are numbered from `first` on, spread over five keys.
+pub(crate) fn records(first: usize, count: usize) -> Vec<Outgoing> {
+    let tenant = Tenant::canonical("factory").unwrap();
+    (first..first + count)
+        .map(|n| Outgoing {
+            tenant: tenant.clone(),
+            key: format!("key{}", n % 5).into_bytes().into(),
+            payload: n.to_string().into_bytes().into(),
+            headers: vec![("fiware-correlator".into(), format!("c{n}"))],
+        })
+        .collect()
+}
+
+/// Keeps effects and position in a SQLite file of its own.
+pub(crate) struct Notebook {
+    pub(crate) file: SqlitePools,
+    /// How many of the next calls fail.
+    pub(crate) failures: AtomicU32,
+    pub(crate) calls: AtomicU32,
+}
+
+impl Notebook {
+    pub(crate) async fn open(dir: &Path, name: &str) -> Self {
+        let file = open_sqlite(&dir.join(format!("{name}.db")), "consumer", CONSUMER).await.unwrap();
+        Self { file, failures: AtomicU32::new(0), calls: AtomicU32::new(0) }
+    }
+
+    /// Payloads in the order in which they were stored.
+    pub(crate) async fn payloads(&self) -> Vec<usize> {
+        let rows =
+            sqlx::query("SELECT payload FROM effect ORDER BY n").fetch_all(&self.file.reader).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>(0).parse().unwrap()).collect()
+    }
+
+    pub(crate) async fn wait_for(&self, count: usize) {
+        let stored = async {
+            while self.payloads().await.len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(SOON, stored).await.is_err() {
+            panic!("only {} of {count} records after {SOON:?}", self.payloads().await.len());
+        }
+    }
+
+    async fn store(&self, batch: &Batch) -> Result<Consumed, StoreError> {
+        let mut transaction = self.file.begin().await?;
+        let moved = position::advance_sqlite(
+            &mut transaction,
+            &batch.topic,
+            batch.partition,
+            batch.expected,
+            batch.next,
+        );
+        if !moved.await? {
+            return Ok(Consumed::Moved);
+        }
+        for record in &batch.records {
+            sqlx::query("INSERT INTO effect (part, at, key, payload, tenant) VALUES (?, ?, ?, ?, ?)")
+                .bind(batch.partition)
+                .bind(record.offset)
+                .bind(std::str::from_utf8(&record.key).unwrap())
+                .bind(std::str::from_utf8(&record.payload).unwrap())
+                .bind(record.header(bus::header::TENANT))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(Consumed::Stored)
+    }
+}
+
+#[async_trait]
+impl Consumer for Notebook {
+    async fn position(&self, topic: &str, partition: i32) -> Result<Option<i64>, ConsumeError> {
+        let mut reader = self.file.reader.acquire().await.map_err(StoreError::from)?;
+        Ok(position::load_sqlite(&mut reader, topic, partition).await?)
+    }
+
+    async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let fail = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if fail.is_ok() {
+            return Err(ConsumeError("told to fail".into()));
+        }
+        Ok(self.store(batch).await?)
+    }
+}

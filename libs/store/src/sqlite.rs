@@ -1,0 +1,86 @@
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{Migration, StoreError, migrate_sqlite};
+
+/// Concurrent reads of one file. SQLite reads are short; more connections only cost memory.
+const READERS: u32 = 4;
+/// A writer in this process never waits for another; this covers tools that open the file beside it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a reader may wait for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One database file: one connection that writes, some that only read. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SqlitePools {
+    /// Exactly one connection: whoever holds it is the writer.
+    pub writer: SqlitePool,
+    /// Read-only connections; each sees the last commit when its statement or transaction begins.
+    pub reader: SqlitePool,
+}
+
+impl SqlitePools {
+    /// Waits for the writer and begins a transaction that has the write lock from its start.
+    pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Ends all connections; the last one folds the WAL into the file.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Opens (or makes) the file at `path` and brings `component`'s tables up to date.
+pub async fn open_sqlite(
+    path: &Path,
+    component: &str,
+    migrations: &[Migration],
+) -> Result<SqlitePools, StoreError> {
+    open(path, component, migrations).await.map_err(|error| error.in_file(path))
+}
+
+async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<SqlitePools, StoreError> {
+    let common = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .statement_cache_capacity(256)
+        .pragma("cache_size", "-8192")
+        .pragma("mmap_size", "268435456")
+        .pragma("temp_store", "MEMORY");
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // The writer is handed from batch to batch; whoever waits longer than this meets a disk that hangs.
+        .acquire_timeout(Duration::from_secs(30))
+        .connect_with(
+            common
+                .clone()
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .pragma("wal_autocheckpoint", "2000")
+                .pragma("journal_size_limit", "67108864"),
+        )
+        .await?;
+    migrate_sqlite(&mut *writer.acquire().await?, component, migrations).await?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(0)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(common.read_only(true).row_buffer_size(256))
+        .await?;
+    Ok(SqlitePools { writer, reader })
+}
