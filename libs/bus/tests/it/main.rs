@@ -2,7 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-extern crate thingmesh_bus as bus;
-
 mod embedded;
 mod fixture;
