@@ -56,21 +56,29 @@ impl Serialize for Secret {
 #[derive(Clone, Debug)]
 pub struct Layers {
     effective: Table,
+    foreign: Vec<String>,
 }
 
 impl Layers {
     /// Starts from documented defaults: a struct with one field per service table.
     pub fn defaults<T: Serialize>(defaults: &T) -> Result<Self, ConfigError> {
         let effective = Table::try_from(defaults).map_err(|error| ConfigError::Invalid(error.to_string()))?;
-        Ok(Self { effective })
+        Ok(Self { effective, foreign: Vec::new() })
+    }
+
+    /// Passes over these tables: they belong to other programs that share the file and the environment.
+    pub fn ignoring(mut self, tables: &[&str]) -> Self {
+        self.foreign = tables.iter().map(|table| (*table).to_owned()).collect();
+        self
     }
 
     /// Lays a TOML file over it. `origin` is the file's name, for errors.
     pub fn file(mut self, text: &str, origin: &str) -> Result<Self, ConfigError> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
             origin: origin.to_owned(),
             message: error.to_string(),
         })?;
+        table.retain(|name, _| !self.foreign.iter().any(|foreign| foreign == name));
         merge(&mut self.effective, table, origin, "")?;
         Ok(self)
     }
@@ -86,6 +94,9 @@ impl Layers {
                 continue;
             };
             let table = service.to_ascii_lowercase().replace('_', "-");
+            if self.foreign.contains(&table) {
+                continue;
+            }
             let key = key.to_ascii_lowercase().replace("__", ".");
             self = self.set(&format!("{table}.{key}"), &value, &name)?;
         }

@@ -1,6 +1,10 @@
 //! State that may be lost without harm: rate limits, leases, short-lived flags. In memory for one process, in Redis for
 //! many.
 
+mod memory;
+
+pub use memory::MemorySoftState;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -1,0 +1,109 @@
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use service_kit::{
+    config::{Layers, Secret},
+    telemetry::TelemetryConfig,
+};
+use store::{PostgresConfig, StoreConfig};
+
+/// The servers that hold state and events. Empty = embedded: SQLite files, a log in them, memory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backends {
+    /// `postgres://user:password@host:port/database`
+    pub postgres: Secret,
+    /// Kafka bootstrap servers, `host:port` with commas between.
+    pub kafka: String,
+    /// `redis://:password@host:port`
+    pub redis: Secret,
+}
+
+impl Backends {
+    /// Where a service keeps its state, unless its own table says otherwise.
+    pub fn store(&self) -> StoreConfig {
+        if self.postgres.is_empty() {
+            StoreConfig::Sqlite
+        } else {
+            StoreConfig::Postgres(PostgresConfig::new(self.postgres.expose()))
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Health and metrics; 0 = any free port.
+    pub port: u16,
+    pub host: IpAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { port: 9600, host: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownConfig {
+    /// After SIGTERM: how long to serve on while not ready, so that balancers notice.
+    pub drain_ms: u64,
+    /// Then: how long requests in flight may take to end.
+    pub grace_ms: u64,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { drain_ms: 5_000, grace_ms: 10_000 }
+    }
+}
+
+impl ShutdownConfig {
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+}
+
+/// The tables that every process reads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessConfig {
+    pub backends: Backends,
+    pub telemetry: TelemetryConfig,
+    pub admin: AdminConfig,
+    pub shutdown: ShutdownConfig,
+}
+
+/// Lays file, environment and `key=value` settings over `T`'s defaults. Tables in `foreign` belong to other programs that
+/// share the file: they are passed over.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn load<T>(file: Option<&Path>, settings: &[String], foreign: &[&str]) -> Result<T>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
+    let mut layers = Layers::defaults(&T::default())?.ignoring(foreign);
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        layers = layers.file(&text, &path.display().to_string())?;
+    }
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    layers = layers.environment(variables)?;
+    if let Ok(endpoint) = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT") {
+        layers = layers.set("telemetry.otlp_endpoint", &endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT")?;
+    }
+    for setting in settings {
+        let Some((key, value)) = setting.split_once('=') else { bail!("--set {setting}: wanted KEY=VALUE") };
+        layers = layers.set(key, value, "--set")?;
+    }
+    Ok(layers.extract()?)
+}

@@ -1,0 +1,96 @@
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use bus::{Bus, EmbeddedBus};
+use service_kit::{
+    Clock, Readiness, SystemClock, Tasks, admin,
+    http::{HttpLimits, HttpListener, refuse_ngsi, serve},
+    metrics::Metrics,
+};
+use soft_state::{MemorySoftState, SoftState};
+use store::DirLock;
+use tokio::net::TcpListener;
+
+use crate::config::{AdminConfig, Backends, ProcessConfig};
+
+/// How often the shared backends are asked whether they are there.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the services of a process stand on. Cheap to clone, but for the data directory's lock.
+pub struct Foundation {
+    pub bus: Arc<dyn Bus>,
+    pub soft_state: Arc<dyn SoftState>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+    pub tasks: Tasks,
+    pub admin_address: SocketAddr,
+    _data_dir: DirLock,
+}
+
+impl Foundation {
+    /// Locks the data directory, binds the admin port and connects the backends. Fails before any work is done.
+    pub async fn lay(config: &ProcessConfig, data_dir: &Path) -> Result<Self> {
+        let lock = store::lock_data_dir(data_dir)?;
+        let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
+        let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness).await?;
+        let bus = open_bus(&config.backends)?;
+        let soft_state = open_soft_state(&config.backends).await?;
+        probe(&tasks, &readiness, bus.clone(), soft_state.clone());
+        Ok(Self {
+            bus,
+            soft_state,
+            clock: Arc::new(SystemClock),
+            metrics,
+            readiness,
+            tasks,
+            admin_address,
+            _data_dir: lock,
+        })
+    }
+}
+
+async fn serve_admin(tasks: &Tasks, config: &AdminConfig, metrics: &Metrics, readiness: &Readiness) -> Result<SocketAddr> {
+    let address = SocketAddr::new(config.host, config.port);
+    let socket = TcpListener::bind(address).await.with_context(|| format!("admin port {address}"))?;
+    let bound = socket.local_addr()?;
+    let listener = HttpListener {
+        service: "admin",
+        name: "admin",
+        limits: HttpLimits { max_connections: 64, max_in_flight: 16, ..HttpLimits::default() },
+        refuse: refuse_ngsi(),
+        metrics: metrics.clone(),
+    };
+    serve(tasks, socket, admin::router(metrics.clone(), readiness.clone()), listener);
+    Ok(bound)
+}
+
+fn open_bus(backends: &Backends) -> Result<Arc<dyn Bus>> {
+    if backends.kafka.is_empty() {
+        return Ok(Arc::new(EmbeddedBus::default()));
+    }
+    anyhow::bail!("backends.kafka: not in this build")
+}
+
+async fn open_soft_state(backends: &Backends) -> Result<Arc<dyn SoftState>> {
+    if backends.redis.is_empty() {
+        return Ok(Arc::new(MemorySoftState::default()));
+    }
+    anyhow::bail!("backends.redis: not in this build")
+}
+
+/// Keeps readiness true to what the bus and the soft state say.
+fn probe(tasks: &Tasks, readiness: &Readiness, bus: Arc<dyn Bus>, soft_state: Arc<dyn SoftState>) {
+    let (readiness, stop) = (readiness.clone(), tasks.stop_token());
+    tasks.spawn("readiness probe", async move {
+        let mut ticker = tokio::time::interval(PROBE_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ticker.tick() => {}
+                () = stop.cancelled() => return Ok::<(), std::convert::Infallible>(()),
+            }
+            readiness.set("bus", bus.check().await.map_err(|error| error.to_string()));
+            readiness.set("soft-state", soft_state.check().await.map_err(|error| error.to_string()));
+        }
+    });
+}

@@ -1,0 +1,19 @@
+//! What every `main` shares: the configuration file, the backends that it names, the admin port, and signals.
+//!
+//! ```text
+//! args + file + THINGMESH_* ─► configuration ─► Foundation { bus, soft state, clock, metrics, readiness, tasks }
+//!                                                     │            services: start(config, deps) -> Running
+//!                                                     └─► until_signal(running) ─► exit code
+//! ```
+//!
+//! The code below `start` of a service never sees the environment; this crate is where it is read.
+
+mod args;
+mod config;
+mod foundation;
+mod signals;
+
+pub use args::ServiceArgs;
+pub use config::{AdminConfig, Backends, ProcessConfig, ShutdownConfig, load};
+pub use foundation::Foundation;
+pub use signals::until_signal;
