@@ -19,14 +19,26 @@ fn forbidden(package: &str) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = match package {
         "thingmesh-scope" | "thingmesh-ngsi" => {
             let mut names = runtime.to_vec();
-            names.extend(["prost", "thingmesh-proto", "thingmesh-bus", "thingmesh-store", "thingmesh-service-kit"]);
+            names.extend([
+                "prost",
+                "thingmesh-proto",
+                "thingmesh-bus",
+                "thingmesh-store",
+                "thingmesh-service-kit",
+            ]);
             names
         }
         "thingmesh-proto" => vec!["tokio", "axum", "sqlx", "rdkafka", "redis", "thingmesh-ngsi"],
-        "thingmesh-service-kit" => vec!["sqlx", "rdkafka", "redis", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-store"],
+        "thingmesh-service-kit" => {
+            vec!["sqlx", "rdkafka", "redis", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-store"]
+        }
         "thingmesh-bus" => vec!["axum", "redis", "thingmesh-ngsi", "thingmesh-service-kit"],
-        "thingmesh-store" => vec!["axum", "rdkafka", "redis", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-service-kit"],
-        "thingmesh-soft-state" => vec!["axum", "rdkafka", "sqlx", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-store"],
+        "thingmesh-store" => {
+            vec!["axum", "rdkafka", "redis", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-service-kit"]
+        }
+        "thingmesh-soft-state" => {
+            vec!["axum", "rdkafka", "sqlx", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-store"]
+        }
         "thingmesh-launch" => vec!["rdkafka", "redis", "sqlx", "thingmesh-ngsi"],
         service if SERVICES.contains(&service) => vec!["rdkafka", "redis"],
         "thingmesh" => vec!["rdkafka", "redis", "sqlx"],
@@ -57,7 +69,9 @@ fn no_crate_has_a_dependency_that_the_table_lacks() {
         let found: Vec<&str> = package
             .dependencies
             .iter()
-            .filter(|dependency| dependency.kind == DependencyKind::Normal && forbidden.contains(dependency.name.as_str()))
+            .filter(|dependency| {
+                dependency.kind == DependencyKind::Normal && forbidden.contains(dependency.name.as_str())
+            })
             .map(|dependency| dependency.name.as_str())
             .collect();
         if !found.is_empty() {
@@ -99,7 +113,11 @@ fn inside_a_service_sql_stays_in_store_and_http_in_api() {
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let inner = file.strip_prefix(&root).unwrap();
-            let room = inner.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned()).unwrap();
+            let room = inner
+                .components()
+                .next()
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+                .unwrap();
             let assembly = matches!(room.as_str(), "lib.rs" | "main.rs");
             if names(&text, "sqlx") && room != "store" {
                 wrong.push(format!("{service}/{}: sqlx outside store/", inner.display()));
@@ -120,7 +138,9 @@ fn hand_written_files_stay_below_five_hundred_lines() {
     }
     let long: Vec<String> = files
         .iter()
-        .filter(|file| !file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "target"))
+        .filter(|file| {
+            !file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "target")
+        })
         .filter_map(|file| {
             let lines = fs::read_to_string(file).ok()?.lines().count();
             (lines > 500).then(|| format!("{} has {lines} lines", file.display()))

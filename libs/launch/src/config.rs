@@ -93,10 +93,12 @@ where
 {
     let mut layers = Layers::defaults(&T::default())?.ignoring(foreign);
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         layers = layers.file(&text, &path.display().to_string())?;
     }
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     layers = layers.environment(variables)?;
     if let Ok(endpoint) = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT") {
         layers = layers.set("telemetry.otlp_endpoint", &endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT")?;

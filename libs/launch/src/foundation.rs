@@ -50,7 +50,12 @@ impl Foundation {
     }
 }
 
-async fn serve_admin(tasks: &Tasks, config: &AdminConfig, metrics: &Metrics, readiness: &Readiness) -> Result<SocketAddr> {
+async fn serve_admin(
+    tasks: &Tasks,
+    config: &AdminConfig,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> Result<SocketAddr> {
     let address = SocketAddr::new(config.host, config.port);
     let socket = TcpListener::bind(address).await.with_context(|| format!("admin port {address}"))?;
     let bound = socket.local_addr()?;

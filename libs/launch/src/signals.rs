@@ -12,7 +12,11 @@ const QUICK_GRACE: Duration = Duration::from_millis(1_500);
 /// Serves until a signal or a failed task, then stops the services, last started first.
 ///
 /// SIGINT stops at once and within two seconds; SIGTERM first drains; a second signal ends the process on the spot.
-pub async fn until_signal(foundation: Foundation, services: Vec<Running>, shutdown: &ShutdownConfig) -> Result<ExitCode> {
+pub async fn until_signal(
+    foundation: Foundation,
+    services: Vec<Running>,
+    shutdown: &ShutdownConfig,
+) -> Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (code, grace) = tokio::select! {
         _ = interrupt.recv() => (ExitCode::SUCCESS, QUICK_GRACE),

@@ -1,7 +1,4 @@
-use std::{
-    collections::HashMap,
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -50,7 +47,13 @@ fn make_room<K, V>(map: &mut HashMap<K, V>, over: impl Fn(&V) -> bool) {
 
 #[async_trait]
 impl SoftState for MemorySoftState {
-    async fn take(&self, tenant: &Tenant, name: &str, rate: Rate, cost: f64) -> Result<Verdict, SoftStateError> {
+    async fn take(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        rate: Rate,
+        cost: f64,
+    ) -> Result<Verdict, SoftStateError> {
         let now = Instant::now();
         let mut buckets = self.buckets.lock();
         make_room(&mut buckets, |bucket| bucket.full_at <= now);
@@ -91,7 +94,13 @@ impl SoftState for MemorySoftState {
         Ok(())
     }
 
-    async fn put(&self, tenant: &Tenant, key: &str, value: &str, ttl: Duration) -> Result<(), SoftStateError> {
+    async fn put(
+        &self,
+        tenant: &Tenant,
+        key: &str,
+        value: &str,
+        ttl: Duration,
+    ) -> Result<(), SoftStateError> {
         let now = Instant::now();
         let mut values = self.values.lock();
         make_room(&mut values, |held| held.until <= now);
