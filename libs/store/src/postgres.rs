@@ -28,6 +28,7 @@ pub async fn open_postgres(
         let mut connection = sqlx::PgConnection::connect_with(&options).await?;
         make_schema(&mut connection, schema).await?;
         migrate_postgres(&mut connection, component, migrations).await?;
+        warn_unless_durable(&mut connection).await?;
         connection.close().await?;
         Ok::<_, StoreError>(())
     };
@@ -41,6 +42,18 @@ pub async fn open_postgres(
         .max_lifetime(Duration::from_secs(30 * 60))
         .connect_with(options)
         .await?)
+}
+
+/// What only the server's administrator can set.
+async fn warn_unless_durable(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
+    let (fsync, full_page_writes): (String, String) =
+        sqlx::query_as("SELECT current_setting('fsync'), current_setting('full_page_writes')")
+            .fetch_one(connection)
+            .await?;
+    if fsync != "on" || full_page_writes != "on" {
+        tracing::warn!(fsync, full_page_writes, "PostgreSQL may lose committed writes in a power cut");
+    }
+    Ok(())
 }
 
 async fn make_schema(connection: &mut sqlx::PgConnection, schema: &str) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -45,6 +45,13 @@ pub async fn open_sqlite(
     open(path, component, migrations).await.map_err(|error| error.in_file(path))
 }
 
+/// After a full disk or an I/O error SQLite has ended the transaction by itself; sqlx's own ROLLBACK then fails and it
+/// counts a transaction for ever. Such a connection is replaced. (The ping waits for the rollback.)
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<SqlitePools, StoreError> {
     let common = SqliteConnectOptions::new()
         .filename(path)
@@ -62,6 +69,7 @@ async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<
         .max_lifetime(None)
         // The writer is handed from batch to batch; whoever waits longer than this meets a disk that hangs.
         .acquire_timeout(Duration::from_secs(30))
+        .after_release(|connection, _| Box::pin(is_clean(connection)))
         .connect_with(
             common
                 .clone()

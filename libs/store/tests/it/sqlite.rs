@@ -1,0 +1,116 @@
+use std::{fs, io::Seek, io::Write, path::Path};
+
+use store::{StoreError, open_sqlite};
+
+use crate::{EDITED, ONE, TWO};
+
+#[tokio::test]
+async fn the_writer_waits_for_the_disk_at_each_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = open_sqlite(&dir.path().join("a.db"), "test", &[ONE]).await.unwrap();
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&file.writer).await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&file.writer).await.unwrap();
+    let foreign_keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&file.writer).await.unwrap();
+    assert_eq!((synchronous, journal.as_str(), foreign_keys), (2, "wal", 1), "2 is FULL");
+}
+
+#[tokio::test]
+async fn readers_see_commits_and_cannot_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = open_sqlite(&dir.path().join("a.db"), "test", &[ONE]).await.unwrap();
+    let mut transaction = file.begin().await.unwrap();
+    sqlx::query("INSERT INTO thing VALUES (1, 'a')").execute(&mut *transaction).await.unwrap();
+    let count = || async {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM thing").fetch_one(&file.reader).await.unwrap()
+    };
+    assert_eq!(count().await, 0);
+    transaction.commit().await.unwrap();
+    assert_eq!(count().await, 1);
+    let refused = sqlx::query("INSERT INTO thing VALUES (2, 'b')").execute(&file.reader).await;
+    assert!(refused.unwrap_err().to_string().contains("readonly"));
+}
+
+#[tokio::test]
+async fn migrations_run_once_and_a_newer_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    open_sqlite(&path, "test", &[ONE]).await.unwrap().close().await;
+    let file = open_sqlite(&path, "test", &[ONE, TWO]).await.unwrap();
+    sqlx::query("INSERT INTO thing (id, colour) VALUES (1, 'red')").execute(&file.writer).await.unwrap();
+    file.close().await;
+    open_sqlite(&path, "test", &[ONE, TWO]).await.unwrap().close().await;
+    let error = open_sqlite(&path, "test", &[ONE]).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooNew { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("newer program"), "{error}");
+}
+
+#[tokio::test]
+async fn a_migration_that_was_edited_later_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    open_sqlite(&path, "test", &[ONE]).await.unwrap().close().await;
+    let error = open_sqlite(&path, "test", &[EDITED]).await.unwrap_err();
+    assert!(error.to_string().contains("not the one that was applied"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_gives_a_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    fs::write(&path, vec![b'x'; 8192]).unwrap();
+    assert_damaged(open_sqlite(&path, "test", &[ONE]).await.map(drop), &path);
+}
+
+#[tokio::test]
+async fn a_damaged_page_gives_a_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    open_sqlite(&path, "test", &[ONE]).await.unwrap().close().await;
+    let mut file = fs::File::options().write(true).open(&path).unwrap();
+    file.seek(std::io::SeekFrom::Start(100)).unwrap();
+    file.write_all(&[0xff; 3000]).unwrap();
+    assert_damaged(open_sqlite(&path, "test", &[ONE]).await.map(drop), &path);
+}
+
+fn assert_damaged(opened: Result<(), StoreError>, path: &Path) {
+    let error = opened.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(&path.display().to_string()) && text.contains("restore a backup"), "{text}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_of_its_own_and_later_writes_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = open_sqlite(&dir.path().join("a.db"), "test", &[ONE]).await.unwrap();
+    // SQLite's own limit gives the code of a full disk.
+    sqlx::query("PRAGMA max_page_count = 12").execute(&file.writer).await.unwrap();
+    let big = "x".repeat(200_000);
+    let write = || async {
+        let mut transaction = file.begin().await?;
+        sqlx::query("INSERT INTO thing VALUES (1, ?)").bind(&big).execute(&mut *transaction).await?;
+        Ok::<_, StoreError>(transaction.commit().await?)
+    };
+    let error = write().await.unwrap_err();
+    assert!(matches!(error, StoreError::Full(_)) && error.is_retryable(), "{error:?}");
+    sqlx::query("PRAGMA max_page_count = 100000").execute(&file.writer).await.unwrap();
+    write().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_unique_key_is_a_conflict() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = open_sqlite(&dir.path().join("a.db"), "test", &[ONE]).await.unwrap();
+    sqlx::query("INSERT INTO thing VALUES (1, 'a')").execute(&file.writer).await.unwrap();
+    let error = sqlx::query("INSERT INTO thing VALUES (2, 'a')").execute(&file.writer).await.unwrap_err();
+    assert!(matches!(StoreError::from(error), StoreError::Conflict(_)));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_missing_is_named() {
+    let error = open_sqlite(Path::new("/nowhere/at/all.db"), "test", &[ONE]).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Unavailable(text) if text.contains("/nowhere/at/all.db")),
+        "{error:?}"
+    );
+}
