@@ -5,6 +5,12 @@ use serde_json::Value;
 /// Attributes by name, in order of creation.
 pub type Attributes = IndexMap<String, Attribute>;
 
+/// Metadata of one attribute by name, in order of creation.
+pub type MetadataMap = IndexMap<String, Metadata>;
+
+/// The builtin attribute that makes an entity transient (ngsi-v2.md 5).
+pub const DATE_EXPIRES: &str = "dateExpires";
+
 /// An entity of one tenant at one service path, as it is held between store and API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entity {
@@ -19,6 +25,14 @@ pub struct Entity {
     pub version: i64,
 }
 
+impl Entity {
+    /// When a transient entity ends: microseconds since 1970. None: it stays until it is deleted.
+    pub fn expires_us(&self) -> Option<i64> {
+        let value = self.attributes.get(DATE_EXPIRES)?.value.as_str()?;
+        crate::time::parse_us(value)
+    }
+}
+
 /// An attribute. Its serde form is what the store holds and what events carry:
 /// `{"type","value","metadata","dateCreated","dateModified"}`, the two dates in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +41,7 @@ pub struct Attribute {
     pub attribute_type: String,
     pub value: Value,
     #[serde(default)]
-    pub metadata: IndexMap<String, Metadata>,
+    pub metadata: MetadataMap,
     #[serde(rename = "dateCreated", default)]
     pub created_us: i64,
     #[serde(rename = "dateModified", default)]

@@ -1,0 +1,13 @@
+//! Which entities a query or a subscription means (ngsi-v2.md 7).
+
+mod evaluate;
+mod language;
+mod order;
+mod pattern;
+mod selector;
+mod value;
+
+pub use language::{Expression, MAX_QUERY_LEN, MAX_TERMS, QueryKind};
+pub use order::{OrderKey, OrderToken, compare_values, parse_order};
+pub use pattern::{Pattern, PatternError};
+pub use selector::{DEFAULT_LIMIT, EntityQuery, EntitySelector, MAX_LIMIT, PushDown};
