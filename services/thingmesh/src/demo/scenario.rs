@@ -132,6 +132,16 @@ impl Scenario {
         Ok(())
     }
 
+    /// Step 2 where it has not been done yet: a demo that is started again does not subscribe again.
+    pub(crate) async fn subscribe_once(&mut self) -> Result<()> {
+        let caller = self.caller(&FACTORIES[0])?;
+        let listed = self.http.get(&caller, "/orion/v2/subscriptions").await?;
+        if listed.body.as_array().is_some_and(|subscriptions| !subscriptions.is_empty()) {
+            return Ok(());
+        }
+        self.subscribe().await
+    }
+
     /// Step 3: one measure of each device a second, `rounds` times or until `stop` resolves. Returns what was acknowledged.
     pub(crate) async fn sense(&mut self, rounds: Option<u32>, stop: impl Future<Output = ()>) -> Result<Ledger> {
         let mut ledger = Ledger::new();

@@ -17,7 +17,13 @@ use super::{
 };
 
 /// Asks the mesh once a second what it holds and shows it, until `stop`.
-pub(crate) async fn run(http: Http, callers: Vec<(&'static str, Caller)>, board: Arc<Board>, stop: CancellationToken) {
+pub(crate) async fn run(
+    http: Http,
+    callers: Vec<(&'static str, Caller)>,
+    board: Arc<Board>,
+    stop: CancellationToken,
+    where_to_look: Vec<String>,
+) {
     let terminal = std::io::stdout().is_terminal();
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     let mut round: u64 = 0;
@@ -31,7 +37,7 @@ pub(crate) async fn run(http: Http, callers: Vec<(&'static str, Caller)>, board:
         }
         let snapshot = board.snapshot();
         if terminal {
-            print!("\x1b[H\x1b[J{}", page(&snapshot, http.base()));
+            print!("\x1b[H\x1b[J{}\n{}\n", page(&snapshot), where_to_look.join("\n"));
         } else if round.is_multiple_of(5) {
             println!("{}", line(&snapshot));
         }
@@ -73,11 +79,11 @@ async fn look(http: &Http, tenant: &'static str, caller: &Caller, board: &Board)
     });
 }
 
-fn page(snapshot: &Snapshot, base: &str) -> String {
+fn page(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let mut row = |line: String| writeln!(text, "{line}").unwrap_or_default();
-    row(format!("\x1b[1mthingmesh\x1b[0m  two factories, one mesh, {:.0} s   {base}", snapshot.elapsed_s));
+    row(format!("\x1b[1mthingmesh\x1b[0m  two factories, one mesh, {:.0} s", snapshot.elapsed_s));
     for factory in &FACTORIES {
         let Some(counts) = snapshot.tenants.get(factory.tenant) else { continue };
         row(String::new());
