@@ -97,7 +97,8 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 fn names(text: &str, krate: &str) -> bool {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
         line.match_indices(&format!("{krate}::")).any(|(at, _)| {
-            !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+            let before = line.split_at(at).0.chars().next_back();
+            !before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == ':')
         })
     })
 }

@@ -1,4 +1,5 @@
 //! The guards of an HTTP listener, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
