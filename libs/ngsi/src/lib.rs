@@ -16,6 +16,7 @@ pub mod model;
 pub mod parse;
 pub mod query;
 pub mod render;
+pub mod subscription;
 pub mod time;
 pub mod update;
 
@@ -23,6 +24,6 @@ pub use error::{Error, ErrorWord, Failed};
 pub use model::{Attribute, Attributes, Entity, Metadata, MetadataMap};
 pub use query::{EntityQuery, EntitySelector, Expression, Pattern};
 pub use update::{
-    Alteration, AttributeUpdate, EntityUpdate, Outcome, UpdateAction, UpdateOptions, ValueUpdate,
-    WriteContext, apply,
+    Alteration, AttributeUpdate, AttributeUpdates, EntityUpdate, Outcome, UpdateAction, UpdateOptions,
+    ValueUpdate, WriteContext, apply,
 };

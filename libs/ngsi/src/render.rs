@@ -4,7 +4,9 @@ mod attribute;
 mod entity;
 mod selection;
 
+pub(crate) use attribute::shown_value;
 pub use attribute::{AttributeExtras, write_attribute};
+pub(crate) use entity::builtin as entity_builtin;
 pub use entity::{Format, write_attributes, write_entity};
 pub use selection::{Names, Selection};
 

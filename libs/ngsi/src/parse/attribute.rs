@@ -192,3 +192,15 @@ fn value_or_operators(node: Node, unrestricted: bool) -> Result<ValueUpdate, Err
     }
     Ok(ValueUpdate::Operate(operators))
 }
+
+/// One attribute of a template: nothing in it is checked but its shape.
+pub(super) fn template(value: &Value) -> Result<AttributeUpdate, Error> {
+    let node: Node = serde_json::from_value(value.clone()).map_err(|_| Error::json_syntax())?;
+    let Node::Object(members) = node else {
+        return Err(Error::bad_request("attribute must be a JSON object, unless keyValues option is used"));
+    };
+    let parts = Parts::split(members)?;
+    let metadata = parts.metadata.map(metadata_map).transpose()?;
+    let value = parts.value.map_or(Value::Null, Node::into_value);
+    Ok(AttributeUpdate { attribute_type: parts.attribute_type, value: ValueUpdate::Set(value), metadata })
+}

@@ -81,3 +81,22 @@ fn add(attributes: &mut AttributeUpdates, name: String, node: Node, format: Body
     attributes.insert(name, update);
     Ok(())
 }
+
+/// The `ngsi` template of a custom notification: an entity that may lack its id, whose texts hold macros, so that
+/// characters and dates are not checked.
+pub(crate) fn template_entity(object: &serde_json::Map<String, Value>) -> Result<EntityUpdate, Error> {
+    let mut update = EntityUpdate::default();
+    for (name, value) in object {
+        match (name.as_str(), value) {
+            ("id", Value::String(text)) => update.id.clone_from(text),
+            ("type", Value::String(text)) => update.entity_type = Some(text.clone()),
+            ("id", _) => return Err(Error::bad_request("Invalid JSON type for entity id")),
+            ("type", _) => return Err(Error::bad_request("Invalid JSON type for entity type")),
+            _ => {
+                check_attribute_name(name)?;
+                update.attributes.insert(name.clone(), super::attribute::template(value)?);
+            }
+        }
+    }
+    Ok(update)
+}

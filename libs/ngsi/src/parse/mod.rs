@@ -11,6 +11,7 @@ mod value;
 
 pub use attribute::{attribute, value_from_json};
 pub use batch::{Batch, BatchQuery, QueryExpression, batch, batch_query};
+pub(crate) use entity::template_entity;
 pub use entity::{BodyFormat, attributes, entity};
 pub use json::{MAX_NESTING, Members, Node, members};
 pub use names::{

@@ -45,7 +45,7 @@ pub fn write_attribute(
 }
 
 /// A Feature is stored whole and shown as its geometry (ngsi-v2.md 5).
-pub(super) fn shown_value(attribute: &Attribute) -> &Value {
+pub(crate) fn shown_value(attribute: &Attribute) -> &Value {
     if !is_location_type(&attribute.attribute_type) {
         return &attribute.value;
     }

@@ -110,7 +110,7 @@ pub(crate) fn for_each(entity: &Entity, names: &Names, mut show: impl FnMut(&str
     }
 }
 
-fn builtin(entity: &Entity, name: &str) -> Option<Attribute> {
+pub(crate) fn builtin(entity: &Entity, name: &str) -> Option<Attribute> {
     let (attribute_type, value) = match name {
         "dateCreated" => ("DateTime", time::format_us(entity.created_us)),
         "dateModified" => ("DateTime", time::format_us(entity.modified_us)),
