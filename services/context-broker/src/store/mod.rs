@@ -1,0 +1,119 @@
+//! Where entities and subscriptions live. One trait, two implementations beside each other, one suite for both.
+//!
+//! ```text
+//! apply ─► group commit ─► one transaction: rows locked, operations applied in order, rows and events written
+//! find, list, scan, count ─► committed state only
+//! ```
+//!
+//! Invariants
+//! - An entity's row and its event are written in one transaction; its version comes from a sequence that never restarts.
+//! - Operations on one entity are applied in the order they were given; one bad operation harms no other.
+//! - What has expired is invisible, whether it is swept already or not.
+
+mod row;
+mod schema;
+mod selection;
+pub mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ngsi::Entity;
+use scope::{QueryScope, Scope, Tenant};
+use store::StoreError;
+
+use crate::{
+    error::WriteError,
+    subscription::{Stored as StoredSubscription, SubscriptionId},
+    update::{Applied, Write},
+};
+
+pub use selection::{Cursor, Selection};
+
+/// The committed state of all tenants, one call at a time within a scope.
+#[async_trait]
+pub trait ContextStore: Send + Sync + 'static {
+    /// Applies one operation as part of a group commit; when it returns, the change is durable and readable.
+    async fn apply(&self, write: Write) -> Result<Applied, WriteError>;
+
+    /// The entities with this id (and type, if given), oldest first.
+    async fn find(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+
+    /// Entities of the selection in order of creation, then id: `limit` of them after the first `offset`.
+    async fn list(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+
+    /// The next `limit` entities after `after`, in the order of [`ContextStore::list`].
+    async fn scan(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+
+    async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError>;
+
+    /// Creates a subscription; its epoch is above that of every change committed before.
+    async fn insert_subscription(
+        &self,
+        scope: &Scope,
+        id: SubscriptionId,
+        body: &str,
+    ) -> Result<StoredSubscription, StoreError>;
+
+    /// Replaces the body of a subscription that still has `expected` as its revision; `None` when it has not.
+    async fn replace_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        expected: i64,
+        replacement: Replacement<'_>,
+    ) -> Result<Option<StoredSubscription>, StoreError>;
+
+    /// False when there is none.
+    async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<bool, StoreError>;
+
+    async fn find_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<Option<StoredSubscription>, StoreError>;
+
+    /// All subscriptions of a tenant, oldest first, with the epoch that they are complete for.
+    async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError>;
+
+    /// For readiness.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// What a PATCH of a subscription stores.
+#[derive(Clone, Copy, Debug)]
+pub struct Replacement<'a> {
+    pub path: &'a scope::ServicePath,
+    pub body: &'a str,
+    /// It was inactive and becomes active: changes before this one are none of its business.
+    pub reactivated: bool,
+}
+
+/// Work that belongs to no tenant's request (decision 23).
+#[async_trait]
+pub trait SystemStore: Send + Sync + 'static {
+    /// Deletes some of the entities that expired before `now_us`; how many.
+    async fn sweep_expired(&self, now_us: i64) -> Result<u64, StoreError>;
+
+    /// The subscription epoch of every tenant that has one.
+    async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError>;
+}

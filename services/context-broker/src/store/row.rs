@@ -1,0 +1,58 @@
+//! An entity's row: what it holds beside the entity itself, and its encoding.
+
+use std::sync::Arc;
+
+use ngsi::{Attributes, Entity};
+use scope::ServicePath;
+use store::StoreError;
+
+use crate::update::{MEASURE_IDS_KEPT, MeasureId, Stored};
+
+/// Columns in the order of [`Row`].
+pub(super) const COLUMNS: &str =
+    "tenant, id, path, type, attributes, version, created_us, modified_us, expires_us, measures";
+
+#[derive(sqlx::FromRow, Debug)]
+pub(super) struct Row {
+    pub(super) tenant: String,
+    pub(super) id: String,
+    pub(super) path: String,
+    #[sqlx(rename = "type")]
+    pub(super) entity_type: String,
+    pub(super) attributes: Vec<u8>,
+    pub(super) version: i64,
+    pub(super) created_us: i64,
+    pub(super) modified_us: i64,
+    pub(super) expires_us: Option<i64>,
+    pub(super) measures: Vec<u8>,
+}
+
+impl Row {
+    pub(super) fn decode(self) -> Result<Stored, StoreError> {
+        let damaged = |what: &str| StoreError::Internal(format!("entity {} has unreadable {what}", self.id));
+        let attributes: Attributes =
+            serde_json::from_slice(&self.attributes).map_err(|_| damaged("attributes"))?;
+        let path = ServicePath::parse(&self.path).map_err(|_| damaged("service path"))?;
+        let measures = self.measures.chunks_exact(16).filter_map(|id| MeasureId::try_from(id).ok()).collect();
+        Ok(Stored {
+            entity: Arc::new(Entity {
+                id: self.id,
+                entity_type: self.entity_type,
+                path,
+                attributes,
+                created_us: self.created_us,
+                modified_us: self.modified_us,
+                version: self.version,
+            }),
+            expires_us: self.expires_us,
+            measures,
+            size: self.attributes.len(),
+        })
+    }
+}
+
+/// The column `measures`: ids of 16 bytes, oldest first.
+pub(super) fn encode_measures(measures: &[MeasureId]) -> Vec<u8> {
+    debug_assert!(measures.len() <= MEASURE_IDS_KEPT);
+    measures.concat()
+}

@@ -1,0 +1,51 @@
+//! The tables of the broker, for both stores. Steps are never changed once released.
+
+use store::Migration;
+
+/// Name of the component in the table of applied migrations, and of the schema on PostgreSQL.
+pub(super) const COMPONENT: &str = "context_broker";
+
+// Keys begin with the selective columns, so that a batch never scans a tenant. Lists are in order of creation, then id,
+// then path and type: the indexes hold all of it, so that an offset is skipped within the index alone.
+const SQLITE: &str = "
+CREATE TABLE entity (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, type TEXT NOT NULL,
+    attributes BLOB NOT NULL, version INTEGER NOT NULL, created_us INTEGER NOT NULL, modified_us INTEGER NOT NULL,
+    expires_us INTEGER, measures BLOB NOT NULL);
+CREATE UNIQUE INDEX entity_key ON entity (tenant, id, path, type);
+CREATE INDEX entity_list ON entity (tenant, created_us, id, path, type, expires_us);
+CREATE INDEX entity_type ON entity (tenant, type, created_us, id, path, expires_us);
+CREATE INDEX entity_expiry ON entity (expires_us) WHERE expires_us IS NOT NULL;
+CREATE TABLE sequence (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO sequence VALUES ('entity_version', 0);
+CREATE TABLE subscription (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, body TEXT NOT NULL,
+    since_epoch INTEGER NOT NULL, revision INTEGER NOT NULL, created_us INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id));
+CREATE TABLE subscription_epoch (tenant TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+const POSTGRES: &str = r#"
+CREATE TABLE entity (
+    tenant TEXT COLLATE "C" NOT NULL, id TEXT COLLATE "C" NOT NULL, path TEXT COLLATE "C" NOT NULL,
+    type TEXT COLLATE "C" NOT NULL,
+    attributes BYTEA NOT NULL, version BIGINT NOT NULL, created_us BIGINT NOT NULL, modified_us BIGINT NOT NULL,
+    expires_us BIGINT, measures BYTEA NOT NULL,
+    PRIMARY KEY (tenant, id, path, type)) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX entity_list ON entity (tenant, created_us, id, path, type, expires_us);
+CREATE INDEX entity_type ON entity (tenant, type, created_us, id, path, expires_us);
+CREATE INDEX entity_expiry ON entity (expires_us) WHERE expires_us IS NOT NULL;
+CREATE SEQUENCE entity_version;
+CREATE TABLE subscription (
+    tenant TEXT COLLATE "C" NOT NULL, id TEXT COLLATE "C" NOT NULL, path TEXT COLLATE "C" NOT NULL,
+    body TEXT NOT NULL, since_epoch BIGINT NOT NULL, revision BIGINT NOT NULL, created_us BIGINT NOT NULL,
+    PRIMARY KEY (tenant, id));
+CREATE TABLE subscription_epoch (tenant TEXT COLLATE "C" PRIMARY KEY, epoch BIGINT NOT NULL);
+"#;
+
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "entities, subscriptions, outbox",
+    sqlite: &[SQLITE, bus::outbox::SQLITE_SCHEMA],
+    postgres: &[POSTGRES, bus::outbox::POSTGRES_SCHEMA],
+}];

@@ -1,0 +1,114 @@
+//! The part of a query that SQL answers: places, ids and types. What else a query asks is decided in Rust.
+
+use ngsi::Entity;
+use scope::{PathPattern, QueryScope};
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+/// Which entities, by id and type; empty lists mean any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub ids: Vec<String>,
+    pub types: Vec<String>,
+}
+
+/// A place in the order of lists: creation time, then id, path and type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub created_us: i64,
+    pub id: String,
+    pub path: String,
+    pub entity_type: String,
+}
+
+impl Cursor {
+    pub fn of(entity: &Entity) -> Self {
+        Self {
+            created_us: entity.created_us,
+            id: entity.id.clone(),
+            path: entity.path.as_str().to_owned(),
+            entity_type: entity.entity_type.clone(),
+        }
+    }
+}
+
+/// Writes ` WHERE …` for what `scope` may see of `selection` and has not expired at `now_us`.
+pub(super) fn push_where<DB>(
+    query: &mut QueryBuilder<DB>,
+    scope: &QueryScope,
+    selection: &Selection,
+    now_us: i64,
+) where
+    DB: Database,
+    String: Type<DB> + for<'q> Encode<'q, DB>,
+    i64: Type<DB> + for<'q> Encode<'q, DB>,
+{
+    query.push(" WHERE tenant = ").push_bind(scope.tenant.as_str().to_owned());
+    push_any(query, "id", &selection.ids);
+    push_any(query, "type", &selection.types);
+    push_paths(query, &scope.patterns);
+    query.push(" AND (expires_us IS NULL OR expires_us > ").push_bind(now_us).push(")");
+}
+
+fn push_any<DB>(query: &mut QueryBuilder<DB>, column: &str, values: &[String])
+where
+    DB: Database,
+    String: Type<DB> + for<'q> Encode<'q, DB>,
+{
+    match values {
+        [] => {}
+        [one] => {
+            query.push(" AND ").push(column).push(" = ").push_bind(one.clone());
+        }
+        many => {
+            query.push(" AND ").push(column).push(" IN (");
+            let mut list = query.separated(", ");
+            for value in many {
+                list.push_bind(value.clone());
+            }
+            query.push(")");
+        }
+    }
+}
+
+fn push_paths<DB>(query: &mut QueryBuilder<DB>, patterns: &[PathPattern])
+where
+    DB: Database,
+    String: Type<DB> + for<'q> Encode<'q, DB>,
+{
+    let everything = |pattern: &PathPattern| matches!(pattern, PathPattern::Tree(path) if path.as_str() == "/");
+    if patterns.iter().any(everything) {
+        return;
+    }
+    // No pattern at all sees nothing.
+    query.push(" AND (FALSE");
+    for pattern in patterns {
+        match pattern {
+            PathPattern::Exact(path) => {
+                query.push(" OR path = ").push_bind(path.as_str().to_owned());
+            }
+            PathPattern::Tree(path) => {
+                query.push(" OR path = ").push_bind(path.as_str().to_owned());
+                // `0` is the character after `/`: everything that begins with `path/`.
+                query.push(" OR (path > ").push_bind(format!("{path}/"));
+                query.push(" AND path < ").push_bind(format!("{path}0")).push(")");
+            }
+        }
+    }
+    query.push(")");
+}
+
+/// Writes the condition that a row comes after `cursor`.
+pub(super) fn push_after<DB>(query: &mut QueryBuilder<DB>, cursor: &Cursor)
+where
+    DB: Database,
+    String: Type<DB> + for<'q> Encode<'q, DB>,
+    i64: Type<DB> + for<'q> Encode<'q, DB>,
+{
+    query.push(" AND (created_us, id, path, type) > (").push_bind(cursor.created_us);
+    query.push(", ").push_bind(cursor.id.clone());
+    query.push(", ").push_bind(cursor.path.clone());
+    query.push(", ").push_bind(cursor.entity_type.clone()).push(")");
+}
+
+/// The order of lists.
+pub(super) const ORDER: &str = " ORDER BY created_us, id, path, type";
