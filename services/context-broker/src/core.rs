@@ -1,0 +1,139 @@
+//! What the broker can do, whoever asks: REST and gRPC handlers translate to these calls and back, nothing else.
+
+use std::sync::Arc;
+
+use ngsi::{Entity, Error, query::EntityQuery};
+use scope::{PathPattern, QueryScope, Scope, Tenant};
+use service_kit::{Clock, RequestContext};
+
+use crate::{
+    error::{answer_of, answer_of_store},
+    metrics::BrokerMetrics,
+    notification::Subscriptions,
+    query::{self, Page, TypeSummary},
+    store::ContextStore,
+    subscription::{SubscriptionId, SubscriptionView},
+    update::{Applied, Operation, Write},
+};
+
+/// The broker. Cheap to clone.
+#[derive(Clone)]
+pub struct Core {
+    pub(crate) store: Arc<dyn ContextStore>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: BrokerMetrics,
+}
+
+impl Core {
+    /// Applies operations, each on its own: one result per operation, in order. What is answered with `Ok`, or with
+    /// `PartialUpdate`, is committed, durable and readable. Operations on one entity are applied in the order given.
+    pub async fn apply(
+        &self,
+        scope: &Scope,
+        operations: Vec<Operation>,
+        cause: &RequestContext,
+    ) -> Vec<Result<Applied, Error>> {
+        let writes = operations.into_iter().map(|operation| {
+            self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() })
+        });
+        // Polled in order, so that they enter the queue of the group commit in order.
+        futures::future::join_all(writes).await
+    }
+
+    pub(crate) async fn apply_one(&self, write: Write) -> Result<Applied, Error> {
+        let result = self.store.apply(write).await.map_err(answer_of);
+        self.metrics.update(&result);
+        result
+    }
+
+    /// The one entity of this id (and type): `NotFound` when there is none, `TooManyResults` when there are several.
+    pub async fn get(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Arc<Entity>, Error> {
+        let mut found = self.find(scope, id, entity_type).await?;
+        match found.len() {
+            0 => Err(Error::entity_not_found()),
+            1 => Ok(found.remove(0)),
+            _ => Err(Error::too_many_results()),
+        }
+    }
+
+    /// The entities of this id (and type), oldest first.
+    pub async fn find(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Vec<Arc<Entity>>, Error> {
+        self.store.find(scope, id, entity_type).await.map_err(answer_of_store)
+    }
+
+    /// A page of entities, with the total when the query asks for it.
+    pub async fn query(&self, scope: &QueryScope, query: &EntityQuery) -> Result<Page, Error> {
+        query::run(&*self.store, scope, query).await.map_err(answer_of_store)
+    }
+
+    /// The types of the entities in scope, sorted by name.
+    pub async fn types(&self, scope: &QueryScope) -> Result<Vec<TypeSummary>, Error> {
+        query::types(&*self.store, scope, None).await.map_err(answer_of_store)
+    }
+
+    /// One type; `NotFound` when no entity has it.
+    pub async fn get_type(&self, scope: &QueryScope, entity_type: &str) -> Result<TypeSummary, Error> {
+        let mut found =
+            query::types(&*self.store, scope, Some(entity_type)).await.map_err(answer_of_store)?;
+        found.pop().ok_or_else(Error::type_not_found)
+    }
+
+    /// Creates a subscription on the entities of `path`.
+    pub async fn create_subscription(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        subscription: ngsi::subscription::Subscription,
+    ) -> Result<SubscriptionId, Error> {
+        self.subscriptions.create(tenant, path, subscription).await
+    }
+
+    pub async fn get_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<SubscriptionView, Error> {
+        self.subscriptions.get(tenant, id).await
+    }
+
+    /// The subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
+    pub async fn list_subscriptions(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<SubscriptionView>, u64), Error> {
+        self.subscriptions.list(tenant, path, offset, limit).await
+    }
+
+    /// Changes the fields that `patch` names; what waits to be delivered under the old ones is cancelled.
+    pub async fn update_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        patch: ngsi::subscription::SubscriptionPatch,
+    ) -> Result<(), Error> {
+        self.subscriptions.update(tenant, id, patch).await
+    }
+
+    pub async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
+        self.subscriptions.delete(tenant, id).await
+    }
+
+    /// Microseconds since 1970.
+    pub fn now_us(&self) -> i64 {
+        self.clock.now_us()
+    }
+}

@@ -1,0 +1,79 @@
+//! Queries: ids, types and places are answered by the store's indexes; the rest is decided here, in bounded chunks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ngsi::{Entity, query::EntityQuery};
+use scope::QueryScope;
+use store::StoreError;
+
+use crate::store::{ContextStore, Cursor, Selection};
+
+/// Entities read at once while filtering.
+const CHUNK: u32 = 500;
+
+/// Part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub entities: Vec<Arc<Entity>>,
+    /// Of all pages; only when the query asks for it.
+    pub total: Option<u64>,
+}
+
+/// What is known of the entities of one type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypeSummary {
+    pub name: String,
+    /// The types that each attribute has in some entity.
+    pub attributes: BTreeMap<String, BTreeSet<String>>,
+    pub count: u64,
+}
+
+pub(crate) async fn run(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    query: &EntityQuery,
+) -> Result<Page, StoreError> {
+    todo_run(store, scope, query).await
+}
+
+pub(crate) async fn types(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    only: Option<&str>,
+) -> Result<Vec<TypeSummary>, StoreError> {
+    let selection = Selection { ids: Vec::new(), types: only.map(str::to_owned).into_iter().collect() };
+    let mut found: BTreeMap<String, TypeSummary> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let chunk = store.scan(scope, &selection, after.as_ref(), CHUNK).await?;
+        for entity in &chunk {
+            let summary = match found.get_mut(&entity.entity_type) {
+                Some(summary) => summary,
+                None => found.entry(entity.entity_type.clone()).or_insert_with(|| TypeSummary {
+                    name: entity.entity_type.clone(),
+                    ..TypeSummary::default()
+                }),
+            };
+            summary.add(entity);
+        }
+        match chunk.last() {
+            Some(last) if chunk.len() >= CHUNK as usize => after = Some(Cursor::of(last)),
+            _ => return Ok(found.into_values().collect()),
+        }
+    }
+}
+
+impl TypeSummary {
+    fn add(&mut self, entity: &Entity) {
+        self.count += 1;
+        for (name, attribute) in &entity.attributes {
+            let known = self.attributes.get(name).is_some_and(|types| types.contains(&attribute.attribute_type));
+            if !known {
+                self.attributes.entry(name.clone()).or_default().insert(attribute.attribute_type.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Committed entities in memory, bounded by bytes. Right because this process alone writes the file.
+//!
+//! The writer puts what it committed; a reader puts what it read only if nothing of that key was committed since it
+//! began to read. Both happen under the key's stripe, so that an old value never replaces a newer one.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hash},
+    sync::Arc,
+};
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+
+use crate::update::Stored;
+
+/// All entities of one id in one tenant, whatever their path and type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct IdKey {
+    pub(super) tenant: scope::Tenant,
+    pub(super) id: Arc<str>,
+}
+
+const STRIPES: usize = 1024;
+/// What an entry costs beside its attributes' text, about.
+const ENTRY_BYTES: usize = 400;
+/// Parsed JSON takes about this many times its text.
+const PARSED_FACTOR: usize = 4;
+
+pub(super) struct EntityCache {
+    entities: Cache<IdKey, Arc<[Stored]>>,
+    /// Commits per stripe of keys.
+    commits: Box<[Mutex<u64>]>,
+    hasher: RandomState,
+}
+
+/// What a reader saw before it read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket(u64);
+
+impl EntityCache {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        let weigh = |key: &IdKey, group: &Arc<[Stored]>| {
+            let entities: usize =
+                group.iter().map(|stored| ENTRY_BYTES + stored.size * PARSED_FACTOR + stored.measures.len() * 16).sum();
+            u32::try_from(ENTRY_BYTES + key.id.len() + entities).unwrap_or(u32::MAX)
+        };
+        Self {
+            entities: Cache::builder().max_capacity(max_bytes).weigher(weigh).build(),
+            commits: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub(super) fn get(&self, key: &IdKey) -> Option<Arc<[Stored]>> {
+        self.entities.get(key)
+    }
+
+    /// Take it before reading from the database.
+    pub(super) fn ticket(&self, key: &IdKey) -> Ticket {
+        Ticket(*self.stripe(key).lock())
+    }
+
+    /// Keeps what was read, unless something of this stripe was committed since the ticket was taken.
+    pub(super) fn fill(&self, ticket: Ticket, key: IdKey, group: Arc<[Stored]>) {
+        let commits = self.stripe(&key).lock();
+        if *commits == ticket.0 {
+            self.entities.insert(key, group);
+        }
+    }
+
+    /// Keeps what the writer committed.
+    pub(super) fn put(&self, key: IdKey, group: Arc<[Stored]>) {
+        let mut commits = self.stripe(&key).lock();
+        *commits += 1;
+        self.entities.insert(key, group);
+    }
+
+    /// Forgets what was changed beside the writer.
+    pub(super) fn forget(&self, key: &IdKey) {
+        let mut commits = self.stripe(key).lock();
+        *commits += 1;
+        self.entities.invalidate(key);
+    }
+
+    /// Forgets everything: the outcome of a commit is not known.
+    pub(super) fn clear(&self) {
+        for stripe in &self.commits {
+            *stripe.lock() += 1;
+        }
+        self.entities.invalidate_all();
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.entities.weighted_size()
+    }
+
+    fn stripe(&self, key: &impl Hash) -> &Mutex<u64> {
+        let index = self.hasher.hash_one(key) % (STRIPES as u64);
+        &self.commits[usize::try_from(index).unwrap_or_default()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str) -> IdKey {
+        IdKey { tenant: scope::Tenant::default(), id: id.into() }
+    }
+
+    #[test]
+    fn a_reader_does_not_put_back_what_was_committed_over() {
+        let cache = EntityCache::new(1 << 20);
+        let ticket = cache.ticket(&key("a"));
+        cache.put(key("a"), Arc::new([Stored::sample("a", 2)]));
+        cache.fill(ticket, key("a"), Arc::new([Stored::sample("a", 1)]));
+        assert_eq!(cache.get(&key("a")).unwrap()[0].entity.version, 2);
+
+        let ticket = cache.ticket(&key("b"));
+        cache.forget(&key("b"));
+        cache.fill(ticket, key("b"), Arc::new([Stored::sample("b", 1)]));
+        assert!(cache.get(&key("b")).is_none());
+    }
+
+    #[test]
+    fn a_quiet_key_is_filled_by_its_reader() {
+        let cache = EntityCache::new(1 << 20);
+        let ticket = cache.ticket(&key("a"));
+        cache.fill(ticket, key("a"), Arc::new([Stored::sample("a", 1)]));
+        assert_eq!(cache.get(&key("a")).unwrap()[0].entity.version, 1);
+        cache.clear();
+        assert!(cache.get(&key("a")).is_none());
+    }
+}

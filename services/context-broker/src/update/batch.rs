@@ -1,0 +1,268 @@
+//! A batch of operations against the entities they touch: pure, the same for both stores. The store loads the entities
+//! under its locks, calls [`Batch::apply`] for each operation in order, and writes back what [`Batch::finish`] lists.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bus::Outgoing;
+use bytes::Bytes;
+use ngsi::{Alteration, Entity, Error, Outcome, WriteContext, update::DEFAULT_ENTITY_TYPE};
+use scope::{ServicePath, Tenant};
+
+use super::{Applied, MEASURE_IDS_KEPT, Stored, Write, event};
+
+/// All entities of one id in one tenant, whatever their path and type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GroupKey {
+    pub(crate) tenant: Tenant,
+    pub(crate) id: Arc<str>,
+}
+
+impl GroupKey {
+    pub(crate) fn of(write: &Write) -> Self {
+        Self { tenant: write.scope.tenant.clone(), id: write.operation.update.id.as_str().into() }
+    }
+}
+
+/// One entity of a group while the batch runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) path: ServicePath,
+    pub(crate) entity_type: String,
+    /// What it is now; `None` after a delete.
+    pub(crate) stored: Option<Stored>,
+    /// Its attributes as text, once changed.
+    encoded: Option<Bytes>,
+    /// Whether the database has a row for it.
+    has_row: bool,
+    changed: bool,
+}
+
+impl Slot {
+    pub(crate) fn loaded(stored: Stored) -> Self {
+        Self {
+            path: stored.entity.path.clone(),
+            entity_type: stored.entity.entity_type.clone(),
+            stored: Some(stored),
+            encoded: None,
+            has_row: true,
+            changed: false,
+        }
+    }
+
+    /// A row that was only made to be locked: there is no entity yet.
+    pub(crate) fn reserved(path: ServicePath, entity_type: String) -> Self {
+        Self { path, entity_type, stored: None, encoded: None, has_row: true, changed: true }
+    }
+
+    fn fresh(path: ServicePath, entity_type: String) -> Self {
+        Self { has_row: false, changed: false, ..Self::reserved(path, entity_type) }
+    }
+}
+
+/// What one entity may hold (decision 11).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_entity_bytes: usize,
+}
+
+/// A row to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedRow {
+    pub(crate) tenant: Tenant,
+    pub(crate) stored: Stored,
+    pub(crate) attributes: Bytes,
+}
+
+/// What the transaction has to write.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) puts: Vec<PlannedRow>,
+    /// Rows to delete: tenant, id, path, type.
+    pub(crate) deletes: Vec<(Tenant, Arc<str>, ServicePath, String)>,
+    /// In the order of the operations.
+    pub(crate) events: Vec<Outgoing>,
+    /// The groups that changed, as they will be.
+    pub(crate) groups: Vec<(GroupKey, Arc<[Stored]>)>,
+}
+
+pub(crate) struct Batch<'a> {
+    groups: HashMap<GroupKey, Vec<Slot>>,
+    events: Vec<Outgoing>,
+    /// Subscription epochs of the tenants at hand.
+    epochs: &'a dyn Fn(&Tenant) -> i64,
+    limits: Limits,
+    now_us: i64,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(
+        groups: HashMap<GroupKey, Vec<Slot>>,
+        epochs: &'a dyn Fn(&Tenant) -> i64,
+        limits: Limits,
+        now_us: i64,
+    ) -> Self {
+        Self { groups, events: Vec::new(), epochs, limits, now_us }
+    }
+
+    /// Applies one operation; `version` is used up if it changes something. A refused operation changes nothing, a
+    /// partly refused one what its error does not name.
+    pub(crate) fn apply(&mut self, write: &Write, version: i64) -> Result<Applied, Error> {
+        let now_us = self.now_us;
+        let path = &write.scope.path;
+        let operation = &write.operation;
+        let epoch = (self.epochs)(&write.scope.tenant);
+        let slots = self.groups.entry(GroupKey::of(write)).or_default();
+        let index = target(slots, write, now_us)?;
+        let slot = match index {
+            Some(index) => &mut slots[index],
+            None => {
+                let named = operation.update.entity_type.as_deref().unwrap_or(DEFAULT_ENTITY_TYPE);
+                slots.push(Slot::fresh(path.clone(), named.to_owned()));
+                let last = slots.len() - 1;
+                &mut slots[last]
+            }
+        };
+        let alive = slot.stored.as_ref().filter(|stored| stored.is_alive(now_us));
+        if let Some(repeated) = repeated(alive, operation.measure_id.as_ref()) {
+            return Ok(repeated);
+        }
+        if alive.is_none() && operation.must_exist {
+            return Err(Error::entity_not_found());
+        }
+        // Never before what the entity saw last: the clock may have been set back.
+        let not_before = alive.map_or(now_us, |stored| now_us.max(stored.entity.modified_us));
+        let context = WriteContext { path, now_us: not_before };
+        let mut entity = alive.map(|stored| (*stored.entity).clone());
+        let outcome =
+            ngsi::apply(&mut entity, &operation.update, operation.action, operation.options, context)?;
+        let Some(alteration) = outcome.alteration else {
+            return finished(&outcome, entity.as_ref().map_or(0, |e| e.version), slot, false);
+        };
+        let attributes = match &mut entity {
+            Some(entity) => {
+                entity.version = version;
+                let text = encode(entity)?;
+                if text.len() > self.limits.max_entity_bytes {
+                    return Err(Error::entity_too_large(self.limits.max_entity_bytes));
+                }
+                text
+            }
+            None => outcome.deleted.as_ref().map_or(Ok(Bytes::from_static(b"{}")), encode)?,
+        };
+        let change = event::Change {
+            write,
+            entity: entity.as_ref().or(outcome.deleted.as_ref()),
+            outcome: &outcome,
+            alteration,
+            attributes: attributes.clone(),
+            version,
+            commit_time_us: not_before,
+            epoch,
+        };
+        self.events.extend(event::encode(&change));
+        let measures = remember(slot.stored.take(), operation.measure_id, alteration);
+        slot.changed = true;
+        slot.stored = entity.map(|entity| Stored {
+            expires_us: entity.expires_us(),
+            entity: Arc::new(entity),
+            measures,
+            size: attributes.len(),
+        });
+        slot.encoded = Some(attributes);
+        finished(&outcome, version, slot, alteration == Alteration::Create)
+    }
+
+    /// What has to be written.
+    pub(crate) fn finish(self) -> Plan {
+        let mut plan = Plan { events: self.events, ..Plan::default() };
+        for (key, slots) in self.groups {
+            if !slots.iter().any(|slot| slot.changed) {
+                continue;
+            }
+            for slot in &slots {
+                match (&slot.stored, &slot.encoded) {
+                    (Some(stored), Some(attributes)) => plan.puts.push(PlannedRow {
+                        tenant: key.tenant.clone(),
+                        stored: stored.clone(),
+                        attributes: attributes.clone(),
+                    }),
+                    (None, _) if slot.has_row => plan.deletes.push((
+                        key.tenant.clone(),
+                        key.id.clone(),
+                        slot.path.clone(),
+                        slot.entity_type.clone(),
+                    )),
+                    _ => {}
+                }
+            }
+            let group = slots.into_iter().filter_map(|slot| slot.stored).collect();
+            plan.groups.push((key, group));
+        }
+        plan
+    }
+}
+
+/// The slot that an operation means; `None`: there is none yet.
+fn target(slots: &[Slot], write: &Write, now_us: i64) -> Result<Option<usize>, Error> {
+    let here = |slot: &Slot| slot.path == write.scope.path;
+    let alive = |slot: &Slot| slot.stored.as_ref().is_some_and(|stored| stored.is_alive(now_us));
+    let named = match write.operation.update.entity_type.as_deref() {
+        Some(named) => named,
+        None => {
+            let mut matching = slots.iter().enumerate().filter(|(_, slot)| here(slot) && alive(slot));
+            match (matching.next(), matching.next()) {
+                (Some(_), Some(_)) => return Err(Error::too_many_results()),
+                (Some((index, _)), None) => return Ok(Some(index)),
+                (None, _) => DEFAULT_ENTITY_TYPE,
+            }
+        }
+    };
+    let found = slots.iter().position(|slot| here(slot) && slot.entity_type == named);
+    if found.is_none() && !write.operation.creates() {
+        return Err(Error::entity_not_found());
+    }
+    Ok(found)
+}
+
+fn repeated(stored: Option<&Stored>, measure_id: Option<&super::MeasureId>) -> Option<Applied> {
+    let stored = stored?;
+    stored.measures.contains(measure_id?).then(|| Applied {
+        entity_type: stored.entity.entity_type.clone(),
+        version: stored.entity.version,
+        created: false,
+        repeated: true,
+    })
+}
+
+/// The measure ids of the entity after the change: the last ones, oldest first.
+fn remember(
+    before: Option<Stored>,
+    measure_id: Option<super::MeasureId>,
+    alteration: Alteration,
+) -> Vec<super::MeasureId> {
+    let mut measures = match alteration {
+        Alteration::Create => Vec::new(),
+        _ => before.map(|stored| stored.measures).unwrap_or_default(),
+    };
+    measures.extend(measure_id);
+    let surplus = measures.len().saturating_sub(MEASURE_IDS_KEPT);
+    measures.drain(..surplus);
+    measures
+}
+
+fn finished(outcome: &Outcome, version: i64, slot: &Slot, created: bool) -> Result<Applied, Error> {
+    match &outcome.partial {
+        Some(refused) => Err(refused.clone()),
+        None => Ok(Applied { entity_type: slot.entity_type.clone(), version, created, repeated: false }),
+    }
+}
+
+fn encode(entity: &Entity) -> Result<Bytes, Error> {
+    match serde_json::to_vec(&entity.attributes) {
+        Ok(text) => Ok(text.into()),
+        Err(error) => {
+            tracing::error!(%error, "attributes have no JSON form");
+            Err(Error::internal())
+        }
+    }
+}

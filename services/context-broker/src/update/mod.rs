@@ -1,0 +1,97 @@
+//! Writes: what the store is asked to do, and how a batch of them changes the entities it touches.
+
+mod batch;
+mod event;
+
+use std::sync::Arc;
+
+use ngsi::{Entity, EntityUpdate, UpdateAction, UpdateOptions};
+use scope::Scope;
+use service_kit::RequestContext;
+
+pub(crate) use batch::{Batch, GroupKey, Limits, Plan, PlannedRow, Slot};
+pub(crate) use event::event_key;
+
+/// Set by the sender of a measure: applied at most once for its entity.
+pub type MeasureId = [u8; 16];
+
+/// Measure ids that an entity remembers: more than a sender repeats at once.
+pub const MEASURE_IDS_KEPT: usize = 32;
+
+/// One entity's part of a request.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub update: EntityUpdate,
+    pub action: UpdateAction,
+    pub options: UpdateOptions,
+    /// An entity that does not exist is an error, also where the action would create it (`POST …/attrs`).
+    pub must_exist: bool,
+    pub measure_id: Option<MeasureId>,
+}
+
+impl Operation {
+    pub fn new(action: UpdateAction, update: EntityUpdate) -> Self {
+        Self { update, action, options: UpdateOptions::default(), must_exist: false, measure_id: None }
+    }
+
+    /// Whether it may create its entity.
+    pub(crate) fn creates(&self) -> bool {
+        use UpdateAction::{Append, AppendStrict, Create, Ensure};
+        !self.must_exist && matches!(self.action, Create | Append | AppendStrict | Ensure)
+    }
+}
+
+/// An operation on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub scope: Scope,
+    pub operation: Operation,
+    /// The request that caused it: its trace and correlator go into the event.
+    pub cause: RequestContext,
+}
+
+/// What a successful operation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The type of the entity, also when the request named none.
+    pub entity_type: String,
+    /// Of the entity after the change.
+    pub version: i64,
+    pub created: bool,
+    /// Applied before under the same measure id; nothing was changed now.
+    pub repeated: bool,
+}
+
+/// An entity as the store holds it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub entity: Arc<Entity>,
+    /// When it disappears, microseconds since 1970.
+    pub expires_us: Option<i64>,
+    /// Of the last measures applied, oldest first.
+    pub measures: Vec<MeasureId>,
+    /// Bytes of its attributes as text.
+    pub size: usize,
+}
+
+impl Stored {
+    pub fn is_alive(&self, now_us: i64) -> bool {
+        self.expires_us.is_none_or(|end| end > now_us)
+    }
+}
+
+#[cfg(test)]
+impl Stored {
+    pub(crate) fn sample(id: &str, version: i64) -> Self {
+        let entity = Entity {
+            id: id.to_owned(),
+            entity_type: "T".to_owned(),
+            path: scope::ServicePath::root(),
+            attributes: ngsi::Attributes::new(),
+            created_us: 1,
+            modified_us: 1,
+            version,
+        };
+        Self { entity: Arc::new(entity), expires_us: None, measures: Vec::new(), size: 2 }
+    }
+}
