@@ -36,7 +36,63 @@ pub(crate) async fn run(
     scope: &QueryScope,
     query: &EntityQuery,
 ) -> Result<Page, StoreError> {
-    todo_run(store, scope, query).await
+    let pushed = query.push_down();
+    let owned = |names: Option<Vec<&str>>| {
+        names.unwrap_or_default().into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let selection = Selection { ids: owned(pushed.ids), types: owned(pushed.types) };
+    if !(pushed.complete && query.order_by.is_empty()) {
+        return filter(store, scope, &selection, query).await;
+    }
+    let entities = match u32::try_from(query.limit).unwrap_or(u32::MAX) {
+        0 => Vec::new(),
+        limit => store.list(scope, &selection, query.offset as u64, limit).await?,
+    };
+    let total = match query.count {
+        true => Some(store.count(scope, &selection).await?),
+        false => None,
+    };
+    Ok(Page { entities, total })
+}
+
+/// Reads the selection in chunks and keeps what the page needs.
+async fn filter(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    selection: &Selection,
+    query: &EntityQuery,
+) -> Result<Page, StoreError> {
+    let sorted = !query.order_by.is_empty();
+    let end = query.offset.saturating_add(query.limit);
+    let mut kept: Vec<Arc<Entity>> = Vec::new();
+    let mut total = 0;
+    let mut after = None;
+    loop {
+        let chunk = store.scan(scope, selection, after.as_ref(), CHUNK).await?;
+        after = chunk.last().filter(|_| chunk.len() >= CHUNK as usize).map(|last| Cursor::of(last));
+        for entity in chunk {
+            if query.matches(&entity) {
+                total += 1;
+                // In the order of creation the first `end` are the ones; a sorted page is chosen among all.
+                if sorted || kept.len() < end {
+                    kept.push(entity);
+                }
+            }
+        }
+        if sorted && kept.len() > end.saturating_mul(2).max(CHUNK as usize) {
+            kept.sort_by(|a, b| query.compare(a, b));
+            kept.truncate(end);
+        }
+        let page_is_full = !sorted && !query.count && kept.len() >= end;
+        if after.is_none() || page_is_full {
+            break;
+        }
+    }
+    if sorted {
+        kept.sort_by(|a, b| query.compare(a, b));
+    }
+    let entities = kept.into_iter().skip(query.offset).take(query.limit).collect();
+    Ok(Page { entities, total: query.count.then_some(total) })
 }
 
 pub(crate) async fn types(

@@ -10,6 +10,7 @@
 //! - Operations on one entity are applied in the order they were given; one bad operation harms no other.
 //! - What has expired is invisible, whether it is swept already or not.
 
+mod bulk;
 mod row;
 mod schema;
 mod selection;
@@ -21,15 +22,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ngsi::Entity;
-use scope::{QueryScope, Scope, Tenant};
+use scope::{PathPattern, QueryScope, Tenant};
 use store::StoreError;
 
 use crate::{
     error::WriteError,
-    subscription::{Stored as StoredSubscription, SubscriptionId},
+    subscription::{StoredSubscription, SubscriptionId},
     update::{Applied, Write},
 };
 
+pub(crate) use bulk::Bulk;
 pub use selection::{Cursor, Selection};
 
 /// The committed state of all tenants, one call at a time within a scope.
@@ -69,17 +71,17 @@ pub trait ContextStore: Send + Sync + 'static {
     /// Creates a subscription; its epoch is above that of every change committed before.
     async fn insert_subscription(
         &self,
-        scope: &Scope,
-        id: SubscriptionId,
+        tenant: &Tenant,
+        path: &PathPattern,
+        id: &SubscriptionId,
         body: &str,
     ) -> Result<StoredSubscription, StoreError>;
 
-    /// Replaces the body of a subscription that still has `expected` as its revision; `None` when it has not.
+    /// Replaces the body of a subscription that still has the expected revision; `None` when it has not.
     async fn replace_subscription(
         &self,
         tenant: &Tenant,
         id: &SubscriptionId,
-        expected: i64,
         replacement: Replacement<'_>,
     ) -> Result<Option<StoredSubscription>, StoreError>;
 
@@ -102,7 +104,8 @@ pub trait ContextStore: Send + Sync + 'static {
 /// What a PATCH of a subscription stores.
 #[derive(Clone, Copy, Debug)]
 pub struct Replacement<'a> {
-    pub path: &'a scope::ServicePath,
+    /// The revision that the new body was made from.
+    pub expected: i64,
     pub body: &'a str,
     /// It was inactive and becomes active: changes before this one are none of its business.
     pub reactivated: bool,

@@ -14,12 +14,7 @@ use parking_lot::Mutex;
 
 use crate::update::Stored;
 
-/// All entities of one id in one tenant, whatever their path and type.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct IdKey {
-    pub(super) tenant: scope::Tenant,
-    pub(super) id: Arc<str>,
-}
+pub(super) use crate::update::GroupKey as IdKey;
 
 const STRIPES: usize = 1024;
 /// What an entry costs beside its attributes' text, about.

@@ -1,0 +1,196 @@
+//! Sends what waits: one task per endpoint that has something, so that a slow one delays no other.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use service_kit::{Clock, Tasks};
+use store::{StoreError, GroupCommit};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Subscriptions,
+    client::{Answer, HttpClient},
+    completion::Recorder,
+    endpoint::{Endpoint, completion},
+    pending::{Fate, Pending},
+    store::NotificationStore,
+};
+use crate::metrics::BrokerMetrics;
+
+/// How deliveries are made.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryOptions {
+    /// Requests to one endpoint at once.
+    pub concurrency: usize,
+    /// Between two tries, at most.
+    pub longest_pause: Duration,
+    /// Waiting longer than this it is dropped.
+    pub max_age: Duration,
+    /// Timeout of a try where the subscription names none.
+    pub default_timeout: Duration,
+}
+
+/// What all endpoint tasks share.
+pub(super) struct Delivery {
+    pub(super) store: Arc<dyn NotificationStore>,
+    pub(super) options: DeliveryOptions,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) recorder: GroupCommit<Recorder>,
+    pub(super) client: HttpClient,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: BrokerMetrics,
+}
+
+impl Delivery {
+    /// One try.
+    pub(super) async fn attempt(&self, pending: &Pending) -> Fate {
+        let now_us = self.clock.now_us();
+        if !self.subscriptions.wants(&pending.subscription, pending.revision, now_us).await {
+            return Fate::Cancelled;
+        }
+        let max_age_us = i64::try_from(self.options.max_age.as_micros()).unwrap_or(i64::MAX);
+        if now_us.saturating_sub(pending.commit_time_us) > max_age_us {
+            return Fate::Dropped { reason: "waited for too long".to_owned() };
+        }
+        let Some(request) = request(pending) else {
+            return Fate::Dropped { reason: "URL malformed".to_owned() };
+        };
+        let timeout = match pending.target.timeout_ms {
+            0 => self.options.default_timeout,
+            given => Duration::from_millis(given),
+        };
+        let answer = self.client.send(request, timeout).await;
+        self.metrics.notification(&answer);
+        match answer {
+            Answer::Status(code) if !answer.is_retryable() => Fate::Delivered { code },
+            Answer::Status(code) => {
+                Fate::Failed { reason: format!("HTTP status {code}"), code: Some(code) }
+            }
+            Answer::Failed(reason) => Fate::Failed { reason: reason.to_owned(), code: None },
+            Answer::Refused(reason) => Fate::Dropped { reason: reason.to_owned() },
+        }
+    }
+
+    /// Whether what came of a try is stored.
+    pub(super) async fn record(&self, pending: &Pending, fate: Fate) -> bool {
+        if let Fate::Dropped { reason } = &fate {
+            self.metrics.dropped(1);
+            tracing::warn!(subscription = %pending.subscription.id.as_str(), reason, "notification dropped");
+        }
+        let max_fails = self.subscriptions.max_fails(&pending.subscription);
+        let completion = completion(pending, fate, self.clock.now_us(), max_fails);
+        match self.recorder.submit(completion).await {
+            Ok(closed) => {
+                if closed {
+                    self.subscriptions.close(&pending.subscription, pending.revision);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "outcome of a notification not recorded");
+                false
+            }
+        }
+    }
+}
+
+fn request(pending: &Pending) -> Option<http::Request<Full<bytes::Bytes>>> {
+    let target = &pending.target;
+    let mut request = http::Request::builder().method(target.method.as_str()).uri(&target.url);
+    for (name, value) in &target.headers {
+        request = request.header(name, value);
+    }
+    request.body(Full::new(pending.body.clone())).ok()
+}
+
+/// Tells the dispatcher that an endpoint has something to do. Calls are never lost: what does not fit into the queue is
+/// found by the next look into the store.
+#[derive(Clone)]
+pub(super) struct Caller(mpsc::Sender<String>);
+
+impl Caller {
+    pub(super) fn call(&self, endpoint: String) {
+        if self.0.try_send(endpoint).is_err() {
+            tracing::debug!("dispatcher is busy");
+        }
+    }
+}
+
+/// Starts and wakes the tasks of the endpoints.
+pub(super) struct Dispatcher {
+    delivery: Arc<Delivery>,
+    calls: mpsc::Receiver<String>,
+    running: HashMap<String, watch::Sender<u64>>,
+    tasks: JoinSet<(String, u64)>,
+}
+
+/// Calls that may wait.
+const CALLS: usize = 10_000;
+/// How often the store is asked for endpoints that nobody called for.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long an endpoint's task outlives its last delivery.
+const IDLE: Duration = Duration::from_secs(10);
+
+impl Dispatcher {
+    pub(super) fn spawn(delivery: Arc<Delivery>, tasks: &Tasks) -> Caller {
+        let (sender, calls) = mpsc::channel(CALLS);
+        let dispatcher = Self { delivery, calls, running: HashMap::new(), tasks: JoinSet::new() };
+        let stop = tasks.stop_token();
+        tasks.spawn("context-broker.delivery", dispatcher.run(stop));
+        Caller(sender)
+    }
+
+    async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(endpoint) = self.calls.recv() => self.wake(endpoint, &stop),
+                _ = look.tick() => match self.delivery.store.endpoints().await {
+                    Ok(endpoints) => endpoints.into_iter().for_each(|endpoint| self.wake(endpoint, &stop)),
+                    Err(error) => tracing::warn!(%error, "endpoints not read"),
+                },
+                Some(ended) = self.tasks.join_next() => self.ended(ended, &stop),
+                () = stop.cancelled() => break,
+            }
+        }
+        while self.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    fn wake(&mut self, endpoint: String, stop: &CancellationToken) {
+        if let Some(running) = self.running.get(&endpoint) {
+            running.send_modify(|calls| *calls += 1);
+            return;
+        }
+        let (sender, receiver) = watch::channel(0);
+        self.running.insert(endpoint.clone(), sender);
+        let worker = Endpoint::new(self.delivery.clone(), endpoint.clone());
+        let stop = stop.clone();
+        self.tasks.spawn(async move {
+            let seen = worker.run(receiver, stop, IDLE).await;
+            (endpoint, seen)
+        });
+    }
+
+    fn ended(&mut self, ended: Result<(String, u64), tokio::task::JoinError>, stop: &CancellationToken) {
+        match ended {
+            Ok((endpoint, seen)) => {
+                // A call that came when the task was already leaving.
+                let called = self.running.remove(&endpoint).is_some_and(|calls| *calls.borrow() > seen);
+                if called {
+                    self.wake(endpoint, stop);
+                }
+            }
+            Err(error) => {
+                // Which one is not known: forget those whose task is gone; the next look starts it again.
+                tracing::error!(%error, "the task of an endpoint ended");
+                self.running.retain(|_, calls| !calls.is_closed());
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The store of one process: a SQLite file that nobody else writes, with committed entities kept in memory.
+//!
+//! ```text
+//! apply ─► GroupCommit ─► writer ─► [cache] ─► one transaction ─► [cache] ─► answers
+//! find ──────────────────────────► [cache] ─► reader connection
+//! list, scan, count ────────────────────────► reader connection
+//! ```
+
+mod cache;
+mod reader;
+mod subscriptions;
+mod writer;
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bus::{OutboxDb, Waker};
+use ngsi::Entity;
+use parking_lot::RwLock;
+use scope::{PathPattern, QueryScope, Tenant};
+use service_kit::{Clock, Tasks};
+use store::{GroupCommit, SqlitePools, StoreError, group_commit::GroupCommitOptions};
+
+use super::{ContextStore, Cursor, Replacement, Selection, SystemStore, schema};
+use crate::{
+    error::WriteError,
+    subscription::{StoredSubscription, SubscriptionId},
+    update::{Applied, Limits, Write},
+};
+use cache::EntityCache;
+use writer::Writer;
+
+/// How the store is opened.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// Bytes of entities kept in memory, about.
+    pub cache_bytes: u64,
+    /// Bytes of one entity's attributes, at most.
+    pub max_entity_bytes: usize,
+    pub group_commit: GroupCommitOptions,
+}
+
+/// The epochs of all tenants, as committed.
+type Epochs = Arc<RwLock<HashMap<Tenant, i64>>>;
+
+pub struct SqliteStore {
+    pools: SqlitePools,
+    cache: Arc<EntityCache>,
+    commit: GroupCommit<Writer>,
+    epochs: Epochs,
+    clock: Arc<dyn Clock>,
+}
+
+/// The store and what the rest of the service needs of it.
+pub struct Opened<S> {
+    pub store: S,
+    /// Where the outbox of `context.changes` is.
+    pub outbox: OutboxDb,
+    /// Give it the waker of the bus once that is known.
+    pub wake: WakeSlot,
+}
+
+/// Holds the waker that is called after each commit.
+pub type WakeSlot = Arc<std::sync::OnceLock<Waker>>;
+
+impl SqliteStore {
+    /// Opens `file`; its group commit runs in `tasks`.
+    pub async fn open(
+        file: &Path,
+        options: SqliteOptions,
+        clock: Arc<dyn Clock>,
+        tasks: &Tasks,
+    ) -> Result<Opened<Self>, StoreError> {
+        let pools = store::open_sqlite(file, schema::COMPONENT, schema::MIGRATIONS).await?;
+        let cache = Arc::new(EntityCache::new(options.cache_bytes));
+        let epochs: Epochs = Arc::default();
+        epochs.write().extend(subscriptions::load_epochs(&pools).await?);
+        let wake = WakeSlot::default();
+        let limits = Limits { max_entity_bytes: options.max_entity_bytes };
+        let writer = Writer::open(writer::Parts {
+            pools: pools.clone(),
+            cache: cache.clone(),
+            epochs: epochs.clone(),
+            clock: clock.clone(),
+            wake: wake.clone(),
+            limits,
+        })
+        .await?;
+        let (commit, work) = GroupCommit::new(Arc::new(writer), options.group_commit);
+        let stop = tasks.stop_token();
+        tasks.spawn("context-broker.commit", async move {
+            work.run(stop).await;
+            Ok::<_, StoreError>(())
+        });
+        let outbox = OutboxDb::Sqlite(pools.clone());
+        Ok(Opened { store: Self { pools, cache, commit, epochs, clock }, outbox, wake })
+    }
+
+    /// Bytes of entities in memory, about.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+}
+
+#[async_trait]
+impl ContextStore for SqliteStore {
+    async fn apply(&self, write: Write) -> Result<Applied, WriteError> {
+        self.commit.submit(write).await
+    }
+
+    async fn find(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.find_cached(scope, id, entity_type).await
+    }
+
+    async fn list(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.list_rows(scope, selection, offset, limit).await
+    }
+
+    async fn scan(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.scan_rows(scope, selection, after, limit).await
+    }
+
+    async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {
+        self.count_rows(scope, selection).await
+    }
+
+    async fn insert_subscription(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        id: &SubscriptionId,
+        body: &str,
+    ) -> Result<StoredSubscription, StoreError> {
+        self.insert_subscription_row(tenant, path, id, body).await
+    }
+
+    async fn replace_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        replacement: Replacement<'_>,
+    ) -> Result<Option<StoredSubscription>, StoreError> {
+        self.replace_subscription_row(tenant, id, replacement).await
+    }
+
+    async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.delete_subscription_row(tenant, id).await
+    }
+
+    async fn find_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<Option<StoredSubscription>, StoreError> {
+        self.find_subscription_row(tenant, id).await
+    }
+
+    async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
+        self.subscription_rows(tenant).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pools.reader).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SystemStore for SqliteStore {
+    async fn sweep_expired(&self, now_us: i64) -> Result<u64, StoreError> {
+        self.sweep_rows(now_us).await
+    }
+
+    async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError> {
+        Ok(self.epochs.read().iter().map(|(tenant, epoch)| (tenant.clone(), *epoch)).collect())
+    }
+}

@@ -1,0 +1,129 @@
+//! Reads of committed entities, and the sweep of expired ones.
+
+use std::sync::Arc;
+
+use ngsi::Entity;
+use scope::{QueryScope, Tenant};
+use sqlx::{QueryBuilder, Sqlite};
+use store::StoreError;
+
+use super::{SqliteStore, cache::IdKey};
+use crate::{
+    store::{
+        Cursor, Selection,
+        row::{COLUMNS, Row, decode_all},
+        selection::{ORDER, push_after, push_where},
+    },
+    update::Stored,
+};
+
+/// Rows that one sweep deletes, at most: the writer waits meanwhile.
+const SWEEP: i64 = 1000;
+/// Groups of one id larger than this (in paths and types) are not kept in memory.
+const MAX_CACHED_GROUP: usize = 64;
+
+impl SqliteStore {
+    pub(super) async fn find_cached(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let key = IdKey { tenant: scope.tenant.clone(), id: id.into() };
+        let group = match self.cache.get(&key) {
+            Some(group) => group,
+            None => self.load_group(key).await?,
+        };
+        let now_us = self.clock.now_us();
+        let wanted = |stored: &&Stored| {
+            entity_type.is_none_or(|wanted| stored.entity.entity_type == wanted)
+                && scope.matches(&stored.entity.path)
+                && stored.is_alive(now_us)
+        };
+        let mut found: Vec<Arc<Entity>> =
+            group.iter().filter(wanted).map(|stored| stored.entity.clone()).collect();
+        found.sort_by_key(|entity| entity.created_us);
+        Ok(found)
+    }
+
+    async fn load_group(&self, key: IdKey) -> Result<Arc<[Stored]>, StoreError> {
+        let ticket = self.cache.ticket(&key);
+        let mut query =
+            QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity WHERE tenant = "));
+        query.push_bind(key.tenant.as_str().to_owned()).push(" AND id = ").push_bind(key.id.to_string());
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pools.reader).await?;
+        let group: Arc<[Stored]> = decode_all(rows).await?.into();
+        // What does not exist is not remembered: anyone can ask for endless names.
+        if !group.is_empty() && group.len() <= MAX_CACHED_GROUP {
+            self.cache.fill(ticket, key, group.clone());
+        }
+        Ok(group)
+    }
+
+    pub(super) async fn list_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        // The offset is skipped within the index; only the page's rows are read.
+        let mut query = QueryBuilder::<Sqlite>::new(format!(
+            "SELECT {COLUMNS} FROM entity WHERE rowid IN (SELECT rowid FROM entity"
+        ));
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
+        query.push(")").push(ORDER);
+        self.fetch(query).await
+    }
+
+    pub(super) async fn scan_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity"));
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        if let Some(cursor) = after {
+            push_after(&mut query, cursor);
+        }
+        query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        self.fetch(query).await
+    }
+
+    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pools.reader).await?;
+        Ok(decode_all(rows).await?.into_iter().map(|stored| stored.entity).collect())
+    }
+
+    pub(super) async fn count_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+    ) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) FROM entity");
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        let count: i64 = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    pub(super) async fn sweep_rows(&self, now_us: i64) -> Result<u64, StoreError> {
+        let gone: Vec<(String, String)> = sqlx::query_as(
+            "DELETE FROM entity WHERE rowid IN (SELECT rowid FROM entity WHERE expires_us IS NOT NULL \
+             AND expires_us <= ? ORDER BY expires_us LIMIT ?) RETURNING tenant, id",
+        )
+        .bind(now_us)
+        .bind(SWEEP)
+        .fetch_all(&self.pools.writer)
+        .await?;
+        for (tenant, id) in &gone {
+            if let Ok(tenant) = Tenant::from_header(Some(tenant)) {
+                self.cache.forget(&IdKey { tenant, id: id.as_str().into() });
+            }
+        }
+        Ok(gone.len() as u64)
+    }
+}

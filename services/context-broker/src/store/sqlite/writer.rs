@@ -1,0 +1,218 @@
+//! The one writer: takes a batch of operations, commits it, and keeps what it committed in the cache.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, LazyLock},
+};
+
+use async_trait::async_trait;
+use bus::outbox;
+use parking_lot::Mutex;
+use scope::Tenant;
+use service_kit::Clock;
+use sqlx::{Sqlite, Transaction};
+use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
+
+use super::{
+    Epochs, WakeSlot,
+    cache::EntityCache,
+};
+use crate::{
+    error::WriteError,
+    store::{
+        Bulk,
+        row::{COLUMNS, Row, encode_measures},
+    },
+    update::{Applied, Batch, GroupKey, Limits, Plan, PlannedRow, Slot, Stored, Write},
+};
+
+static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
+    let columns = COLUMNS.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ");
+    Bulk::new(
+        "WITH k(t, i) AS (VALUES ",
+        "(?,?)",
+        &format!(") SELECT {columns} FROM k CROSS JOIN entity e ON e.tenant = k.t AND e.id = k.i"),
+    )
+});
+
+static PUT: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        &format!("INSERT INTO entity ({COLUMNS}) VALUES "),
+        "(?,?,?,?,?,?,?,?,?,?)",
+        " ON CONFLICT (tenant, id, path, type) DO UPDATE SET attributes = excluded.attributes, \
+         version = excluded.version, created_us = excluded.created_us, modified_us = excluded.modified_us, \
+         expires_us = excluded.expires_us, measures = excluded.measures",
+    )
+});
+
+/// Batches of more operations than this are applied off the runtime's workers.
+const INLINE_BATCH: usize = 16;
+
+pub(super) struct Parts {
+    pub(super) pools: SqlitePools,
+    pub(super) cache: Arc<EntityCache>,
+    pub(super) epochs: Epochs,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) wake: WakeSlot,
+    pub(super) limits: Limits,
+}
+
+pub(super) struct Writer {
+    parts: Parts,
+    /// The last version given out.
+    version: Mutex<i64>,
+}
+
+type Results = Vec<Result<Applied, ngsi::Error>>;
+
+impl Writer {
+    pub(super) async fn open(parts: Parts) -> Result<Self, StoreError> {
+        let version: i64 = sqlx::query_scalar("SELECT value FROM sequence WHERE name = 'entity_version'")
+            .fetch_one(&parts.pools.writer)
+            .await?;
+        Ok(Self { parts, version: version.into() })
+    }
+
+    async fn commit(&self, batch: Vec<Write>) -> Result<Results, WriteError> {
+        let mut transaction = self.parts.pools.begin().await?;
+        let groups = self.load(&mut transaction, &batch).await?;
+        let first_version = *self.version.lock() + 1;
+        let (results, plan, last_version) = self.plan(batch, groups, first_version).await?;
+        if plan.events.is_empty() && plan.puts.is_empty() && plan.deletes.is_empty() {
+            return Ok(results);
+        }
+        write(&mut transaction, &plan, last_version).await?;
+        if let Err(error) = transaction.commit().await {
+            // A failed COMMIT may have been made durable all the same: trust nothing that is in memory.
+            self.parts.cache.clear();
+            return Err(WriteError::Unknown(error.to_string()));
+        }
+        *self.version.lock() = last_version;
+        for (key, group) in plan.groups {
+            self.parts.cache.put(key, group);
+        }
+        if let Some(waker) = self.parts.wake.get() {
+            waker.wake();
+        }
+        Ok(results)
+    }
+
+    /// The entities that the batch touches, from memory or from the file.
+    async fn load(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        batch: &[Write],
+    ) -> Result<HashMap<GroupKey, Vec<Slot>>, StoreError> {
+        let keys: BTreeSet<GroupKey> = batch.iter().map(GroupKey::of).collect();
+        let mut groups = HashMap::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.parts.cache.get(&key) {
+                Some(group) => {
+                    groups.insert(key, group.iter().cloned().map(Slot::loaded).collect());
+                }
+                None => missing.push(key),
+            }
+        }
+        for (statement, chunk) in LOAD.chunks(&missing) {
+            let mut query = sqlx::query_as::<_, Row>(statement);
+            for key in chunk {
+                query = query.bind(key.tenant.as_str()).bind(&*key.id);
+            }
+            for row in query.fetch_all(&mut **transaction).await? {
+                let (tenant, stored) = decode(row)?;
+                let key = GroupKey { tenant, id: stored.entity.id.as_str().into() };
+                groups.entry(key).or_insert_with(Vec::new).push(Slot::loaded(stored));
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn plan(
+        &self,
+        batch: Vec<Write>,
+        groups: HashMap<GroupKey, Vec<Slot>>,
+        first_version: i64,
+    ) -> Result<(Results, Plan, i64), WriteError> {
+        let epochs = self.parts.epochs.clone();
+        let limits = self.parts.limits;
+        let now_us = self.parts.clock.now_us();
+        let size = batch.len();
+        let work = move || {
+            let epoch_of = |tenant: &Tenant| epochs.read().get(tenant).copied().unwrap_or(0);
+            let mut planned = Batch::new(groups, &epoch_of, limits, now_us);
+            let mut version = first_version - 1;
+            let mut apply = |write: &Write| {
+                version += 1;
+                planned.apply(write, version)
+            };
+            let results = batch.iter().map(&mut apply).collect();
+            (results, planned.finish(), version)
+        };
+        if size <= INLINE_BATCH {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|error| WriteError::Internal(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl BatchExecutor for Writer {
+    type Request = Write;
+    type Response = Applied;
+    type Error = WriteError;
+
+    async fn execute(&self, batch: Vec<Write>) -> Vec<Result<Applied, WriteError>> {
+        let size = batch.len();
+        match self.commit(batch).await {
+            Ok(results) => results.into_iter().map(|result| result.map_err(WriteError::from)).collect(),
+            Err(error) => vec![Err(error); size],
+        }
+    }
+}
+
+async fn write(
+    transaction: &mut Transaction<'_, Sqlite>,
+    plan: &Plan,
+    last_version: i64,
+) -> Result<(), StoreError> {
+    for (tenant, id, path, entity_type) in &plan.deletes {
+        sqlx::query("DELETE FROM entity WHERE tenant = ? AND id = ? AND path = ? AND type = ?")
+            .bind(tenant.as_str())
+            .bind(&**id)
+            .bind(path.as_str())
+            .bind(entity_type)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    for (statement, chunk) in PUT.chunks(&plan.puts) {
+        let mut query = sqlx::query(statement);
+        for PlannedRow { tenant, stored, attributes } in chunk {
+            let entity = &stored.entity;
+            query = query
+                .bind(tenant.as_str())
+                .bind(&entity.id)
+                .bind(entity.path.as_str())
+                .bind(&entity.entity_type)
+                .bind(&**attributes)
+                .bind(entity.version)
+                .bind(entity.created_us)
+                .bind(entity.modified_us)
+                .bind(stored.expires_us)
+                .bind(encode_measures(&stored.measures));
+        }
+        query.execute(&mut **transaction).await?;
+    }
+    outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await?;
+    sqlx::query("UPDATE sequence SET value = ? WHERE name = 'entity_version'")
+        .bind(last_version)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+fn decode(row: Row) -> Result<(Tenant, Stored), StoreError> {
+    let tenant = Tenant::from_header(Some(&row.tenant))
+        .map_err(|_| StoreError::Internal(format!("entity {} has an unreadable tenant", row.id)))?;
+    Ok((tenant, row.decode()?))
+}
