@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use ngsi::{Entity, Error, query::EntityQuery};
-use scope::{PathPattern, QueryScope, Scope, Tenant};
+use scope::{QueryScope, Scope};
 use service_kit::{Clock, RequestContext};
 
 use crate::{
     error::{answer_of, answer_of_store},
     metrics::BrokerMetrics,
-    notification::Subscriptions,
     query::{self, Page, TypeSummary},
     store::ContextStore,
-    subscription::{SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
 };
 
@@ -20,7 +18,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Core {
     pub(crate) store: Arc<dyn ContextStore>,
-    pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: BrokerMetrics,
 }
@@ -87,49 +84,6 @@ impl Core {
         let mut found =
             query::types(&*self.store, scope, Some(entity_type)).await.map_err(answer_of_store)?;
         found.pop().ok_or_else(Error::type_not_found)
-    }
-
-    /// Creates a subscription on the entities of `path`.
-    pub async fn create_subscription(
-        &self,
-        tenant: &Tenant,
-        path: &PathPattern,
-        subscription: ngsi::subscription::Subscription,
-    ) -> Result<SubscriptionId, Error> {
-        self.subscriptions.create(tenant, path, subscription).await
-    }
-
-    pub async fn get_subscription(
-        &self,
-        tenant: &Tenant,
-        id: &SubscriptionId,
-    ) -> Result<SubscriptionView, Error> {
-        self.subscriptions.get(tenant, id).await
-    }
-
-    /// The subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
-    pub async fn list_subscriptions(
-        &self,
-        tenant: &Tenant,
-        path: &PathPattern,
-        offset: usize,
-        limit: usize,
-    ) -> Result<(Vec<SubscriptionView>, u64), Error> {
-        self.subscriptions.list(tenant, path, offset, limit).await
-    }
-
-    /// Changes the fields that `patch` names; what waits to be delivered under the old ones is cancelled.
-    pub async fn update_subscription(
-        &self,
-        tenant: &Tenant,
-        id: &SubscriptionId,
-        patch: ngsi::subscription::SubscriptionPatch,
-    ) -> Result<(), Error> {
-        self.subscriptions.update(tenant, id, patch).await
-    }
-
-    pub async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
-        self.subscriptions.delete(tenant, id).await
     }
 
     /// Microseconds since 1970.

@@ -1,1 +1,28 @@
-//! stub
+//! The context broker: entities, their changes as events, subscriptions, and their notifications.
+//!
+//! ```text
+//! REST, gRPC ─ api/ ─► Core ─► store: group commit (rows + event) ─► context.changes ─► notification: match ─► deliver
+//!                                                                                            └─► history
+//! ```
+//!
+//! Invariants
+//! - What was answered is durable, with its event, in one transaction ([`store`]).
+//! - Every call but system work is within a scope; no entity is reachable without a tenant.
+//! - A notification is sent at least once, in order per entity and subscription ([`notification`]).
+
+pub mod api;
+mod config;
+pub mod core;
+mod error;
+mod metrics;
+mod query;
+mod start;
+pub mod store;
+pub mod subscription;
+pub mod update;
+
+pub use crate::core::Core;
+pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig};
+pub use error::{StartError, WriteError, is_retryable};
+pub use query::{Page, TypeSummary};
+pub use start::{Deps, Started, start};

@@ -32,6 +32,17 @@ impl Answer {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Status(429 | 502..=504))
     }
+
+    /// For metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Status(200..=299) => "accepted",
+            Self::Status(_) if self.is_retryable() => "busy",
+            Self::Status(_) => "answered_with_error",
+            Self::Failed(_) => "unreachable",
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 /// A pool of connections to receivers. Cheap to clone.

@@ -64,7 +64,7 @@ impl Delivery {
             given => Duration::from_millis(given),
         };
         let answer = self.client.send(request, timeout).await;
-        self.metrics.notification(&answer);
+        self.metrics.notification(answer.outcome());
         match answer {
             Answer::Status(code) if !answer.is_retryable() => Fate::Delivered { code },
             Answer::Status(code) => {

@@ -1,0 +1,118 @@
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+use service_kit::http::HttpLimits;
+use store::StoreConfig;
+
+/// Settings of the broker; the defaults are what runs without any configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of all listeners.
+    pub host: IpAddr,
+    /// Port of the REST API; 0 = any free port.
+    pub port: u16,
+    /// Port of the gRPC API; 0 = any free port.
+    pub grpc_port: u16,
+    /// Where `context-broker.db` and `notifier.db` are.
+    pub data_dir: PathBuf,
+    pub store: StoreConfig,
+    pub http: HttpLimits,
+    /// Largest request body, bytes.
+    pub max_body_bytes: u64,
+    /// Largest entity: its attributes as JSON, bytes.
+    pub max_entity_bytes: usize,
+    /// Whether `Fiware-Service` separates tenants; if not, all requests are the default tenant's.
+    pub multiservice: bool,
+    /// Entities in memory, bytes, about (SQLite only: with PostgreSQL other replicas write too).
+    pub cache_bytes: u64,
+    pub commit: CommitConfig,
+    pub notification: NotificationConfig,
+    pub history: HistoryConfig,
+}
+
+/// Group commit of writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommitConfig {
+    /// Operations in one transaction.
+    pub max_batch: usize,
+    /// Operations that may wait; further ones are answered 503.
+    pub queue: usize,
+    /// Transactions at once (PostgreSQL only: SQLite has one writer).
+    pub shards: usize,
+}
+
+/// How notifications are delivered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotificationConfig {
+    /// Timeout of a notification whose subscription names none, milliseconds.
+    pub timeout_ms: u64,
+    /// Requests to one endpoint at once.
+    pub concurrency: usize,
+    /// Between two tries, at most, milliseconds.
+    pub longest_pause_ms: u64,
+    /// A notification that waited this long is dropped, seconds.
+    pub max_age_s: u64,
+    /// Notifications that wait for one endpoint; the oldest beyond it are dropped.
+    pub max_per_endpoint: u32,
+}
+
+/// Subscriptions to the mesh's own history are served from the event stream, without HTTP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Whether the time series runs in the same composition; if not, its addresses are ordinary URLs.
+    pub enabled: bool,
+    /// Hosts, or `host:port`, that mean it when a subscription notifies their path `/v2/notify`. A host without a port
+    /// means port 8668.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 1026,
+            grpc_port: 1027,
+            data_dir: PathBuf::from("data"),
+            store: StoreConfig::Sqlite,
+            http: HttpLimits::default(),
+            max_body_bytes: 1024 * 1024,
+            max_entity_bytes: 1024 * 1024,
+            multiservice: true,
+            cache_bytes: 32 * 1024 * 1024,
+            commit: CommitConfig::default(),
+            notification: NotificationConfig::default(),
+            history: HistoryConfig::default(),
+        }
+    }
+}
+
+impl Default for CommitConfig {
+    fn default() -> Self {
+        Self { max_batch: 500, queue: 8192, shards: 4 }
+    }
+}
+
+impl Default for NotificationConfig {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 5_000,
+            concurrency: 32,
+            longest_pause_ms: 30_000,
+            max_age_s: 86_400,
+            max_per_endpoint: 100_000,
+        }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { enabled: false, hosts: vec!["quantumleap".to_owned()] }
+    }
+}

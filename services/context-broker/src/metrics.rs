@@ -1,0 +1,133 @@
+//! Every metric of the broker: names and label sets.
+
+use std::{sync::atomic::AtomicU64, time::Duration};
+
+use ngsi::{Error, ErrorWord};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Unit,
+};
+use service_kit::metrics::{Metrics, seconds_histogram};
+
+use crate::update::Applied;
+
+const SERVICE: &str = "context-broker";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    outcome: &'static str,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct BrokerMetrics {
+    operations: Family<Outcome, Counter>,
+    batch_size: Histogram,
+    commit_seconds: Histogram,
+    waiting_writes: Gauge,
+    notifications: Family<Outcome, Counter>,
+    dropped: Counter,
+    cancelled: Counter,
+    pending: Gauge,
+    notifier_lag: Gauge,
+    history_records: Counter,
+    cache_bytes: Gauge<u64, AtomicU64>,
+    expired: Counter,
+}
+
+impl BrokerMetrics {
+    pub fn register(metrics: &Metrics) -> Self {
+        let own = Self {
+            operations: Family::default(),
+            batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+            commit_seconds: seconds_histogram(),
+            waiting_writes: Gauge::default(),
+            notifications: Family::default(),
+            dropped: Counter::default(),
+            cancelled: Counter::default(),
+            pending: Gauge::default(),
+            notifier_lag: Gauge::default(),
+            history_records: Counter::default(),
+            cache_bytes: Gauge::default(),
+            expired: Counter::default(),
+        };
+        let all = own.clone();
+        metrics.register(SERVICE, |registry| {
+            registry.register("operations", "Operations on entities by outcome", all.operations);
+            registry.register("commit_batch_size", "Operations in one transaction", all.batch_size);
+            registry.register_with_unit(
+                "commit",
+                "Time of one transaction with its batch",
+                Unit::Seconds,
+                all.commit_seconds,
+            );
+            registry.register("waiting_writes", "Operations that wait for a transaction", all.waiting_writes);
+            registry.register("notifications", "Tries to notify over HTTP by outcome", all.notifications);
+            registry.register("notifications_dropped", "Notifications that were given up", all.dropped);
+            registry.register(
+                "notifications_cancelled",
+                "Notifications whose subscription changed or ended",
+                all.cancelled,
+            );
+            registry.register("pending_deliveries", "Notifications that wait to be sent", all.pending);
+            registry.register("notifier_lag", "Changes that the notifier has not seen yet", all.notifier_lag);
+            registry.register("history_records", "Changes handed to the history", all.history_records);
+            registry.register_with_unit("entity_cache", "Entities in memory", Unit::Bytes, all.cache_bytes);
+            registry.register("expired_entities", "Entities removed after their end", all.expired);
+        });
+        own
+    }
+
+    pub(crate) fn update(&self, result: &Result<Applied, Error>) {
+        let outcome = match result {
+            Ok(applied) if applied.repeated => "repeated",
+            Ok(_) => "applied",
+            Err(error) => match error.word {
+                ErrorWord::PartialUpdate => "partly_applied",
+                ErrorWord::ServiceUnavailable => "unavailable",
+                ErrorWord::InternalServerError => "failed",
+                _ => "refused",
+            },
+        };
+        self.operations.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn batch(&self, requests: usize, took: Duration, queued: usize) {
+        self.batch_size.observe(requests as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.waiting_writes.set(i64::try_from(queued).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn notification(&self, outcome: &'static str) {
+        self.notifications.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn dropped(&self, count: u64) {
+        self.dropped.inc_by(count);
+    }
+
+    pub(crate) fn cancelled(&self, count: u64) {
+        self.cancelled.inc_by(count);
+    }
+
+    pub(crate) fn pending(&self, count: u64) {
+        self.pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn notifier_lag(&self, records: u64) {
+        self.notifier_lag.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn history_records(&self, count: u64) {
+        self.history_records.inc_by(count);
+    }
+
+    pub(crate) fn cache_bytes(&self, bytes: u64) {
+        self.cache_bytes.set(bytes);
+    }
+
+    pub(crate) fn expired(&self, count: u64) {
+        self.expired.inc_by(count);
+    }
+}
