@@ -1,0 +1,295 @@
+//! One list of cases for every store.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use ngsi::{
+    AttributeUpdate, EntityUpdate, ErrorWord, UpdateAction, ValueUpdate,
+    update::{OperatorName, UpdateOperator},
+};
+use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
+use serde_json::{Value, json};
+use service_kit::{ManualClock, RequestContext, Tasks};
+use store::group_commit::GroupCommitOptions;
+
+use super::{
+    ContextStore, Cursor, Replacement, Selection, SystemStore,
+    sqlite::{SqliteOptions, SqliteStore},
+};
+use crate::{
+    error::WriteError,
+    subscription::SubscriptionId,
+    update::{Applied, Operation, Write},
+};
+
+/// A store under test, and what is needed to open it once more.
+pub(crate) struct Bench {
+    pub(crate) store: Arc<dyn ContextStore>,
+    pub(crate) system: Arc<dyn SystemStore>,
+    pub(crate) clock: Arc<ManualClock>,
+    tasks: Tasks,
+    place: Place,
+}
+
+/// Where the state is.
+enum Place {
+    Sqlite(Arc<tempfile::TempDir>),
+}
+
+const START_US: i64 = 1_700_000_000_000_000;
+
+impl Bench {
+    pub(crate) async fn sqlite() -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::open(Place::Sqlite(dir), Arc::new(ManualClock::at_us(START_US))).await
+    }
+
+    async fn open(place: Place, clock: Arc<ManualClock>) -> Self {
+        let tasks = Tasks::new();
+        let Place::Sqlite(dir) = &place;
+        let file: PathBuf = dir.path().join("context-broker.db");
+        let options = SqliteOptions {
+            cache_bytes: 1 << 20,
+            max_entity_bytes: 10_000,
+            group_commit: GroupCommitOptions::default(),
+        };
+        let opened = SqliteStore::open(&file, options, clock.clone(), &tasks).await.unwrap();
+        let store = Arc::new(opened.store);
+        Self { store: store.clone(), system: store, clock, tasks, place }
+    }
+
+    /// Another process over the same state, while the first one is still there as a killed one would leave it.
+    pub(crate) async fn reopen(self) -> Self {
+        self.tasks.stop(Duration::from_secs(10)).await;
+        Self::open(self.place, self.clock).await
+    }
+
+    pub(crate) async fn write(&self, scope: &Scope, operation: Operation) -> Result<Applied, WriteError> {
+        let cause = RequestContext::background("test");
+        self.store.apply(Write { scope: scope.clone(), operation, cause }).await
+    }
+
+    async fn value(&self, scope: &Scope, id: &str, name: &str) -> Value {
+        let found = self.store.find(&scope.exactly(), id, None).await.unwrap();
+        found[0].attributes[name].value.clone()
+    }
+}
+
+pub(crate) fn scope(tenant: &str, path: &str) -> Scope {
+    Scope::new(Tenant::from_header(Some(tenant)).unwrap(), ServicePath::parse(path).unwrap())
+}
+
+pub(crate) fn update(id: &str, entity_type: Option<&str>, attributes: &[(&str, Value)]) -> EntityUpdate {
+    let attributes = attributes.iter().map(|(name, value)| {
+        let value = ValueUpdate::Set(value.clone());
+        ((*name).to_owned(), AttributeUpdate { attribute_type: None, value, metadata: None })
+    });
+    EntityUpdate {
+        id: id.to_owned(),
+        entity_type: entity_type.map(str::to_owned),
+        attributes: attributes.collect(),
+    }
+}
+
+pub(crate) fn append(id: &str, attributes: &[(&str, Value)]) -> Operation {
+    Operation::new(UpdateAction::Append, update(id, Some("T"), attributes))
+}
+
+fn increment(id: &str, name: &str) -> Operation {
+    let operator = UpdateOperator { name: OperatorName::Inc, operand: json!(1) };
+    let mut update = update(id, Some("T"), &[(name, json!(0))]);
+    update.attributes[name].value = ValueUpdate::Operate(vec![operator]);
+    Operation::new(UpdateAction::Append, update)
+}
+
+fn word(result: Result<Applied, WriteError>) -> ErrorWord {
+    match result {
+        Err(WriteError::Refused(error)) => error.word,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn versions_grow_for_ever(bench: Bench) {
+    let s = scope("t", "/");
+    let first = bench.write(&s, append("e", &[("a", json!(1))])).await.unwrap();
+    assert!(first.created);
+    let delete = Operation::new(UpdateAction::Delete, update("e", Some("T"), &[]));
+    let deleted = bench.write(&s, delete).await.unwrap();
+    let bench = bench.reopen().await;
+    let again = bench.write(&s, append("e", &[("a", json!(1))])).await.unwrap();
+    assert!(again.created);
+    assert!(first.version < deleted.version && deleted.version < again.version);
+}
+
+async fn what_was_answered_is_there_after_a_restart(bench: Bench) {
+    let s = scope("t", "/a");
+    for n in 0..20 {
+        bench.write(&s, append(&format!("e{n}"), &[("a", json!(n))])).await.unwrap();
+    }
+    let bench = bench.reopen().await;
+    for n in 0..20 {
+        assert_eq!(bench.value(&s, &format!("e{n}"), "a").await, json!(n));
+    }
+}
+
+async fn concurrent_increments_are_all_counted(bench: Bench) {
+    let s = scope("t", "/");
+    let results = join_all((0..300).map(|_| bench.write(&s, increment("counter", "n")))).await;
+    let mut versions: Vec<i64> = results.into_iter().map(|result| result.unwrap().version).collect();
+    assert_eq!(bench.value(&s, "counter", "n").await, json!(300));
+    let count = versions.len();
+    versions.dedup();
+    assert_eq!(versions.len(), count, "each change has a version of its own");
+}
+
+async fn one_bad_request_harms_no_other(bench: Bench) {
+    let s = scope("t", "/");
+    let huge = "x".repeat(20_000);
+    let operations = vec![
+        append("good", &[("a", json!(1))]),
+        Operation::new(UpdateAction::Update, update("missing", Some("T"), &[("a", json!(1))])),
+        append("huge", &[("a", json!(huge))]),
+        append("good", &[("b", json!(2))]),
+    ];
+    let mut results = join_all(operations.into_iter().map(|operation| bench.write(&s, operation))).await;
+    assert!(results.remove(3).is_ok());
+    assert_eq!(word(results.remove(2)), ErrorWord::RequestEntityTooLarge);
+    assert_eq!(word(results.remove(1)), ErrorWord::NotFound);
+    assert!(results.remove(0).is_ok());
+    assert_eq!(bench.value(&s, "good", "b").await, json!(2));
+    assert!(bench.store.find(&s.exactly(), "huge", None).await.unwrap().is_empty());
+}
+
+async fn a_measure_counts_once_however_often_it_is_sent(bench: Bench) {
+    let s = scope("t", "/");
+    let measure = Operation { measure_id: Some([7; 16]), ..increment("e", "n") };
+    let first = bench.write(&s, measure.clone()).await.unwrap();
+    let results = join_all((0..5).map(|_| bench.write(&s, measure.clone()))).await;
+    assert!(results.into_iter().all(|again| again.is_ok_and(|a| a.repeated && a.version == first.version)));
+    let bench = bench.reopen().await;
+    assert!(bench.write(&s, measure).await.unwrap().repeated, "also after a restart");
+    assert_eq!(bench.value(&s, "e", "n").await, json!(1));
+}
+
+async fn an_id_alone_names_the_one_entity_that_has_it(bench: Bench) {
+    let s = scope("t", "/");
+    let plain = |n: i64| Operation::new(UpdateAction::Append, update("e", None, &[("a", json!(n))]));
+    assert_eq!(bench.write(&s, plain(1)).await.unwrap().entity_type, "Thing");
+    assert!(!bench.write(&s, plain(2)).await.unwrap().created);
+    bench.write(&s, append("e", &[("a", json!(3))])).await.unwrap();
+    assert_eq!(word(bench.write(&s, plain(4)).await), ErrorWord::TooManyResults);
+    let elsewhere = bench.write(&scope("t", "/other"), plain(5)).await.unwrap();
+    assert!(elsewhere.created, "the same id in another path is another entity");
+}
+
+async fn tenants_and_paths_see_only_their_own(bench: Bench) {
+    bench.write(&scope("a", "/x"), append("e", &[("v", json!(1))])).await.unwrap();
+    bench.write(&scope("b", "/x"), append("e", &[("v", json!(2))])).await.unwrap();
+    bench.write(&scope("a", "/x/y"), append("e", &[("v", json!(3))])).await.unwrap();
+    let values = |found: Vec<Arc<ngsi::Entity>>| -> Vec<Value> {
+        found.iter().map(|entity| entity.attributes["v"].value.clone()).collect()
+    };
+    let tenant = Tenant::from_header(Some("a")).unwrap();
+    let everything = QueryScope::whole_tenant(tenant.clone());
+    assert_eq!(values(bench.store.find(&everything, "e", None).await.unwrap()).len(), 2);
+    assert_eq!(values(bench.store.list(&scope("b", "/x").exactly(), &Selection::default(), 0, 10).await.unwrap()), [
+        json!(2)
+    ]);
+    let tree = QueryScope { tenant, patterns: vec![PathPattern::parse("/x/#").unwrap()] };
+    assert_eq!(bench.store.count(&tree, &Selection::default()).await.unwrap(), 2);
+    assert_eq!(bench.store.count(&scope("a", "/x").exactly(), &Selection::default()).await.unwrap(), 1);
+    let nowhere = QueryScope { patterns: vec![], ..tree };
+    assert_eq!(bench.store.count(&nowhere, &Selection::default()).await.unwrap(), 0);
+}
+
+async fn lists_are_in_order_of_creation_and_come_in_pages(bench: Bench) {
+    let s = scope("t", "/");
+    for n in (0..25).rev() {
+        bench.clock.set_us(START_US + i64::from(n));
+        bench.write(&s, append(&format!("e{n:02}"), &[("n", json!(n))])).await.unwrap();
+    }
+    let ids = |found: Vec<Arc<ngsi::Entity>>| found.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
+    let everything = s.exactly();
+    let any = Selection::default();
+    assert_eq!(ids(bench.store.list(&everything, &any, 10, 3).await.unwrap()), ["e10", "e11", "e12"]);
+    assert!(bench.store.list(&everything, &any, 25, 3).await.unwrap().is_empty());
+    let some = Selection { ids: vec!["e05".into(), "e03".into(), "no".into()], types: vec!["T".into()] };
+    assert_eq!(ids(bench.store.list(&everything, &some, 0, 3).await.unwrap()), ["e03", "e05"]);
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let chunk = bench.store.scan(&everything, &any, after.as_ref(), 10).await.unwrap();
+        let Some(last) = chunk.last() else { break };
+        after = Some(Cursor::of(last));
+        seen.extend(ids(chunk));
+    }
+    assert_eq!(seen, (0..25).map(|n| format!("e{n:02}")).collect::<Vec<_>>());
+}
+
+async fn what_has_expired_is_invisible_at_once_and_swept_later(bench: Bench) {
+    let s = scope("t", "/");
+    let end = ngsi::time::format_us(START_US + 1_000_000);
+    let mut operation = append("e", &[("a", json!(1)), ("dateExpires", json!(end))]);
+    operation.update.attributes["dateExpires"].attribute_type = Some("DateTime".to_owned());
+    bench.write(&s, operation).await.unwrap();
+    let visible = async || {
+        let found = bench.store.find(&s.exactly(), "e", None).await.unwrap().len();
+        (found, bench.store.count(&s.exactly(), &Selection::default()).await.unwrap())
+    };
+    assert_eq!(visible().await, (1, 1));
+    bench.clock.set_us(START_US + 1_000_000);
+    assert_eq!(visible().await, (0, 0));
+    let patch = Operation::new(UpdateAction::Update, update("e", Some("T"), &[("a", json!(2))]));
+    assert_eq!(word(bench.write(&s, patch).await), ErrorWord::NotFound);
+    assert_eq!(bench.system.sweep_expired(START_US + 1_000_000).await.unwrap(), 1);
+    assert_eq!(bench.system.sweep_expired(START_US + 1_000_000).await.unwrap(), 0);
+    assert!(bench.write(&s, append("e", &[("a", json!(3))])).await.unwrap().created);
+}
+
+async fn subscriptions_keep_their_epochs(bench: Bench) {
+    let tenant = Tenant::from_header(Some("t")).unwrap();
+    let path = PathPattern::parse("/#").unwrap();
+    let (first, second) = (SubscriptionId::generate(0), SubscriptionId::generate(1));
+    let a = bench.store.insert_subscription(&tenant, &path, &first, "{}").await.unwrap();
+    let b = bench.store.insert_subscription(&tenant, &path, &second, "{}").await.unwrap();
+    assert!(a.since_epoch < b.since_epoch);
+    let replacement = Replacement { expected: a.revision, body: "{\"x\":1}", reactivated: false };
+    let changed = bench.store.replace_subscription(&tenant, &first, replacement).await.unwrap().unwrap();
+    assert_eq!(changed.since_epoch, a.since_epoch);
+    assert!(changed.revision > b.revision);
+    let stale = bench.store.replace_subscription(&tenant, &first, replacement).await.unwrap();
+    assert_eq!(stale, None, "the revision has moved on");
+    let (epoch, all) = bench.store.subscriptions(&tenant).await.unwrap();
+    assert_eq!(all.len(), 2);
+    assert!(epoch >= changed.revision);
+    assert!(bench.store.delete_subscription(&tenant, &second).await.unwrap());
+    assert!(!bench.store.delete_subscription(&tenant, &second).await.unwrap());
+    let other = Tenant::from_header(Some("u")).unwrap();
+    assert_eq!(bench.store.find_subscription(&other, &first).await.unwrap(), None);
+    let epochs = bench.system.subscription_epochs().await.unwrap();
+    assert!(epochs.iter().any(|(t, known)| *t == tenant && *known > epoch));
+}
+
+macro_rules! suite {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::Bench::sqlite().await).await;
+            })*
+        }
+    };
+}
+
+suite!(
+    versions_grow_for_ever,
+    what_was_answered_is_there_after_a_restart,
+    concurrent_increments_are_all_counted,
+    one_bad_request_harms_no_other,
+    a_measure_counts_once_however_often_it_is_sent,
+    an_id_alone_names_the_one_entity_that_has_it,
+    tenants_and_paths_see_only_their_own,
+    lists_are_in_order_of_creation_and_come_in_pages,
+    what_has_expired_is_invisible_at_once_and_swept_later,
+    subscriptions_keep_their_epochs,
+);
