@@ -126,7 +126,8 @@ impl TypeSummary {
     fn add(&mut self, entity: &Entity) {
         self.count += 1;
         for (name, attribute) in &entity.attributes {
-            let known = self.attributes.get(name).is_some_and(|types| types.contains(&attribute.attribute_type));
+            let known =
+                self.attributes.get(name).is_some_and(|types| types.contains(&attribute.attribute_type));
             if !known {
                 self.attributes.entry(name.clone()).or_default().insert(attribute.attribute_type.clone());
             }

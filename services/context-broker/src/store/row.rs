@@ -85,7 +85,8 @@ pub(super) struct SubscriptionRow {
 
 impl SubscriptionRow {
     pub(super) fn decode(self) -> Result<StoredSubscription, StoreError> {
-        let damaged = |what: &str| StoreError::Internal(format!("subscription {} has an unreadable {what}", self.id));
+        let damaged =
+            |what: &str| StoreError::Internal(format!("subscription {} has an unreadable {what}", self.id));
         Ok(StoredSubscription {
             id: SubscriptionId::parse(&self.id).map_err(|_| damaged("id"))?,
             path: PathPattern::parse(&self.path).map_err(|_| damaged("path"))?,

@@ -75,7 +75,8 @@ where
     DB: Database,
     String: Type<DB> + for<'q> Encode<'q, DB>,
 {
-    let everything = |pattern: &PathPattern| matches!(pattern, PathPattern::Tree(path) if path.as_str() == "/");
+    let everything =
+        |pattern: &PathPattern| matches!(pattern, PathPattern::Tree(path) if path.as_str() == "/");
     if patterns.iter().any(everything) {
         return;
     }

@@ -192,9 +192,10 @@ async fn tenants_and_paths_see_only_their_own(bench: Bench) {
     let tenant = Tenant::from_header(Some("a")).unwrap();
     let everything = QueryScope::whole_tenant(tenant.clone());
     assert_eq!(values(bench.store.find(&everything, "e", None).await.unwrap()).len(), 2);
-    assert_eq!(values(bench.store.list(&scope("b", "/x").exactly(), &Selection::default(), 0, 10).await.unwrap()), [
-        json!(2)
-    ]);
+    assert_eq!(
+        values(bench.store.list(&scope("b", "/x").exactly(), &Selection::default(), 0, 10).await.unwrap()),
+        [json!(2)]
+    );
     let tree = QueryScope { tenant, patterns: vec![PathPattern::parse("/x/#").unwrap()] };
     assert_eq!(bench.store.count(&tree, &Selection::default()).await.unwrap(), 2);
     assert_eq!(bench.store.count(&scope("a", "/x").exactly(), &Selection::default()).await.unwrap(), 1);

@@ -36,8 +36,10 @@ pub(super) struct Ticket(u64);
 impl EntityCache {
     pub(super) fn new(max_bytes: u64) -> Self {
         let weigh = |key: &IdKey, group: &Arc<[Stored]>| {
-            let entities: usize =
-                group.iter().map(|stored| ENTRY_BYTES + stored.size * PARSED_FACTOR + stored.measures.len() * 16).sum();
+            let entities: usize = group
+                .iter()
+                .map(|stored| ENTRY_BYTES + stored.size * PARSED_FACTOR + stored.measures.len() * 16)
+                .sum();
             u32::try_from(ENTRY_BYTES + key.id.len() + entities).unwrap_or(u32::MAX)
         };
         Self {

@@ -48,8 +48,7 @@ impl SqliteStore {
 
     async fn load_group(&self, key: IdKey) -> Result<Arc<[Stored]>, StoreError> {
         let ticket = self.cache.ticket(&key);
-        let mut query =
-            QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity WHERE tenant = "));
+        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity WHERE tenant = "));
         query.push_bind(key.tenant.as_str().to_owned()).push(" AND id = ").push_bind(key.id.to_string());
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pools.reader).await?;
         let group: Arc<[Stored]> = decode_all(rows).await?.into();

@@ -13,10 +13,7 @@ use service_kit::Clock;
 use sqlx::{Sqlite, Transaction};
 use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
 
-use super::{
-    Epochs, WakeSlot,
-    cache::EntityCache,
-};
+use super::{Epochs, WakeSlot, cache::EntityCache};
 use crate::{
     error::WriteError,
     store::{
