@@ -1,0 +1,115 @@
+# Who may pass the gateway: whoever holds a token of the tenant that the request names in Fiware-Service.
+#
+# The input is Envoy's ext_authz v3 CheckRequest; the result is the object that OPA's Envoy plugin turns into a response.
+# It is evaluated by OPA in a cluster and by the embedded engine in one process: what is used here must mean the same in
+# both. Settings are data.fiware.config:
+#
+#   jwks           the key set, as published by the issuer
+#   issuer         the only accepted `iss`; empty: not looked at
+#   audiences      a token must be for one of these; empty: not looked at
+#   strict_compat  a bare 403 for every refusal, as the first FIWARE policy answered
+package fiware.service
+
+allow := {
+	"allowed": true,
+	"headers": {"x-auth-tenant": claims.tenant},
+} if {
+	claims.tenant == headers["fiware-service"]
+} else := {
+	"allowed": false,
+	"http_status": 403,
+} if {
+	config.strict_compat
+} else := {
+	"allowed": false,
+	"http_status": 403,
+	"headers": {"content-type": "application/json"},
+	"body": `{"error":"Forbidden","description":"tenant mismatch"}`,
+} if {
+	claims
+} else := {
+	"allowed": false,
+	"http_status": 401,
+	"headers": {
+		"content-type": "application/json",
+		"www-authenticate": `Bearer error="invalid_token"`,
+	},
+	"body": `{"error":"Unauthorized","description":"missing or invalid token"}`,
+}
+
+# What the token says, once it is known to be genuine, in time, for us, and to name a tenant. Undefined otherwise.
+claims := payload if {
+	startswith(headers.authorization, "Bearer ")
+	genuine
+	[_, payload, _] := io.jwt.decode(token)
+	in_time(payload)
+	from_issuer(payload)
+	for_audience(payload)
+	names_tenant(payload)
+}
+
+# The signature is checked by the function of the algorithm that the header names, so that no other algorithm passes.
+# A nested token (`cty`) or an extension that must be understood (`crit`) is refused before the token is decoded.
+genuine if {
+	header := json.unmarshal(base64url.decode(split(token, ".")[0]))
+	object.get(header, "cty", null) == null
+	object.get(header, "crit", null) == null
+	signed(header.alg)
+}
+
+signed("RS256") if io.jwt.verify_rs256(token, jwks)
+
+signed("ES256") if io.jwt.verify_es256(token, jwks)
+
+# `exp` is mandatory. Its upper bound keeps it in the range in which every engine compares exactly.
+in_time(payload) if {
+	now := time.now_ns() / 1000000000
+	is_number(payload.exp)
+	payload.exp > now
+	payload.exp < 1000000000000
+	not_before := object.get(payload, "nbf", 0)
+	is_number(not_before)
+	not_before <= now
+}
+
+from_issuer(_) if config.issuer == ""
+
+from_issuer(payload) if payload.iss == config.issuer
+
+for_audience(_) if count(config.audiences) == 0
+
+for_audience(payload) if payload.aud in config.audiences
+
+for_audience(payload) if {
+	is_array(payload.aud)
+	some audience in payload.aud
+	audience in config.audiences
+}
+
+# A tenant is 1 to 50 of a-z, 0-9 and _: one spelling each, so that the comparison with the header is the whole truth.
+names_tenant(payload) if {
+	is_string(payload.tenant)
+	count(payload.tenant) > 0
+	count(payload.tenant) <= 50
+	trim(payload.tenant, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+headers := input.attributes.request.http.headers
+
+token := substring(headers.authorization, 7, -1)
+
+config := data.fiware.config
+
+jwks := json.marshal({"keys": usable_keys})
+
+usable_keys := [key |
+	some key in config.jwks.keys
+	not key.n in published_moduli
+]
+
+# The demo key pair of the first FIWARE policy is public, its private half too. It is refused however it is configured:
+# by its modulus, as written by RFC 7518 and with the leading zero that some converters leave in.
+published_moduli := {
+	"qM88PI71ThQgHbXSJ0tpSpkgzD8-_5nKaWer0Q9mlR21eDYE_c4esH0DzGlVUxVv4BUUhLz66YB_oGzTKTnWGMXfk1eAWF8zfyOYM_3C2OZAYu_bSaaUyTtn_TjVrXkefuanmKmVId93aNTceVeUmZJ1x9ihY4IsbOJebxv0Zsjvh6xsDU90Ck4ohxPbon5T9e6R37tM6wm9rD6TcOkeYYeP4z4mVfamagp4ZPJC0Y4hdbAB92gDM4-EP31yvFxhyiq3ElR-3O6AIMGMTh1CfbJNuRaf_MfnYRxMpPc8WKH8cCHNSXgA5Ikvx-Yi3fEGF8Xa3h1H0NX48UVf79sFww",
+	"AKjPPDyO9U4UIB210idLaUqZIMw_Pv-Zymlnq9EPZpUdtXg2BP3OHrB9A8xpVVMVb-AVFIS8-umAf6Bs0yk51hjF35NXgFhfM38jmDP9wtjmQGLv20mmlMk7Z_041a15Hn7mp5iplSHfd2jU3HlXlJmSdcfYoWOCLGziXm8b9GbI74esbA1PdApOKIcT26J-U_Xukd-7TOsJvaw-k3DpHmGHj-M-JlX2pmoKeGTyQtGOIXWwAfdoAzOPhD99crxcYcoqtxJUftzugCDBjE4dQn2yTbkWn_zH52EcTKT3PFih_HAhzUl4AOSJL8fmIt3xBhfF2t4dR9DV-PFFX-_bBcM",
+}
