@@ -10,6 +10,9 @@
 #   strict_compat  a bare 403 for every refusal, as the first FIWARE policy answered
 package fiware.service
 
+import data.fiware.config
+import input.attributes.request.http.headers
+
 allow := {
 	"allowed": true,
 	"headers": {"x-auth-tenant": claims.tenant},
@@ -40,29 +43,15 @@ allow := {
 # What the token says, once it is known to be genuine, in time, for us, and to name a tenant. Undefined otherwise.
 claims := payload if {
 	startswith(headers.authorization, "Bearer ")
-	genuine
-	[_, payload, _] := io.jwt.decode(token)
-	in_time(payload)
-	from_issuer(payload)
-	for_audience(payload)
-	names_tenant(payload)
-}
+	token := substring(headers.authorization, 7, -1)
 
-# The signature is checked by the function of the algorithm that the header names, so that no other algorithm passes.
-# A nested token (`cty`) or an extension that must be understood (`crit`) is refused before the token is decoded.
-genuine if {
-	header := json.unmarshal(base64url.decode(split(token, ".")[0]))
-	object.get(header, "cty", null) == null
+	# The token is decoded after its signature was checked, and by the algorithm that it names itself.
+	algorithm := signed_with(token)
+	[header, payload, _] := io.jwt.decode(token)
+	header.alg == algorithm
 	object.get(header, "crit", null) == null
-	signed(header.alg)
-}
 
-signed("RS256") if io.jwt.verify_rs256(token, jwks)
-
-signed("ES256") if io.jwt.verify_es256(token, jwks)
-
-# `exp` is mandatory. Its upper bound keeps it in the range in which every engine compares exactly.
-in_time(payload) if {
+	# `exp` is mandatory. Its upper bound keeps it in the range in which every engine compares exactly.
 	now := time.now_ns() / 1000000000
 	is_number(payload.exp)
 	payload.exp > now
@@ -70,42 +59,43 @@ in_time(payload) if {
 	not_before := object.get(payload, "nbf", 0)
 	is_number(not_before)
 	not_before <= now
-}
 
-from_issuer(_) if config.issuer == ""
+	from_issuer(payload)
+	for_audience(payload)
 
-from_issuer(payload) if payload.iss == config.issuer
-
-for_audience(_) if count(config.audiences) == 0
-
-for_audience(payload) if payload.aud in config.audiences
-
-for_audience(payload) if {
-	is_array(payload.aud)
-	some audience in payload.aud
-	audience in config.audiences
-}
-
-# A tenant is 1 to 50 of a-z, 0-9 and _: one spelling each, so that the comparison with the header is the whole truth.
-names_tenant(payload) if {
+	# A tenant is 1 to 50 of a-z, 0-9 and _: with one spelling each, its equality with the header is the whole truth.
 	is_string(payload.tenant)
 	count(payload.tenant) > 0
 	count(payload.tenant) <= 50
 	trim(payload.tenant, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
-headers := input.attributes.request.http.headers
+signed_with(token) := "RS256" if {
+	io.jwt.verify_rs256(token, jwks)
+} else := "ES256" if {
+	io.jwt.verify_es256(token, jwks)
+}
 
-token := substring(headers.authorization, 7, -1)
+from_issuer(payload) if {
+	config.issuer == ""
+} else if {
+	payload.iss == config.issuer
+}
 
-config := data.fiware.config
+for_audience(payload) if {
+	config.audiences == []
+} else if {
+	payload.aud in config.audiences
+} else if {
+	is_array(payload.aud)
+	some audience in payload.aud
+	audience in config.audiences
+}
 
-jwks := json.marshal({"keys": usable_keys})
-
-usable_keys := [key |
+jwks := json.marshal({"keys": [key |
 	some key in config.jwks.keys
 	not key.n in published_moduli
-]
+]})
 
 # The demo key pair of the first FIWARE policy is public, its private half too. It is refused however it is configured:
 # by its modulus, as written by RFC 7518 and with the leading zero that some converters leave in.
