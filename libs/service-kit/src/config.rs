@@ -3,7 +3,7 @@
 //! A file is TOML with one table per service and a table `backends` for what they share. The variable
 //! `THINGMESH_CONTEXT_BROKER__REQUEST_TIMEOUT_MS` sets key `request_timeout_ms` of table `context-broker`.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
@@ -46,9 +46,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+thread_local! {
+    /// Set while defaults become layers: only then a secret is written as it is.
+    static REVEALING: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { "***" })
+        let hidden = !self.0.is_empty() && !REVEALING.get();
+        serializer.serialize_str(if hidden { "***" } else { &self.0 })
     }
 }
 
@@ -62,7 +68,10 @@ pub struct Layers {
 impl Layers {
     /// Starts from documented defaults: a struct with one field per service table.
     pub fn defaults<T: Serialize>(defaults: &T) -> Result<Self, ConfigError> {
-        let effective = Table::try_from(defaults).map_err(|error| ConfigError::Invalid(error.to_string()))?;
+        REVEALING.set(true);
+        let effective = Table::try_from(defaults);
+        REVEALING.set(false);
+        let effective = effective.map_err(|error| ConfigError::Invalid(error.to_string()))?;
         Ok(Self { effective, foreign: Vec::new() })
     }
 
@@ -211,6 +220,14 @@ mod tests {
     fn a_value_of_the_wrong_type_is_refused() {
         let layers = defaults().environment(variable("THINGMESH_CONTEXT_BROKER__PORT", "many")).unwrap();
         assert!(layers.extract::<All>().is_err());
+    }
+
+    #[test]
+    fn a_secret_default_survives_the_layers_and_stays_hidden_after() {
+        let broker = Broker { port: 1, url: String::new(), hosts: vec![], token: Secret::new("TEF") };
+        let all: All = Layers::defaults(&All { context_broker: broker }).unwrap().extract().unwrap();
+        assert_eq!(all.context_broker.token.expose(), "TEF");
+        assert_eq!(serde_json::to_string(&all.context_broker.token).unwrap(), "\"***\"");
     }
 
     #[test]
