@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -80,12 +81,25 @@ impl Default for Tasks {
 pub struct Running {
     name: &'static str,
     addresses: BTreeMap<&'static str, SocketAddr>,
+    routers: BTreeMap<&'static str, Router>,
     tasks: Tasks,
 }
 
 impl Running {
     pub fn new(name: &'static str, addresses: BTreeMap<&'static str, SocketAddr>, tasks: Tasks) -> Self {
-        Self { name, addresses, tasks }
+        Self { name, addresses, routers: BTreeMap::new(), tasks }
+    }
+
+    /// Adds what [`crate::http::serve_shared`] returned for the listener `name`.
+    #[must_use]
+    pub fn with_router(mut self, name: &'static str, router: Router) -> Self {
+        self.routers.insert(name, router);
+        self
+    }
+
+    /// The HTTP API behind the listener `name`, for neighbours in this process.
+    pub fn router(&self, name: &str) -> Option<Router> {
+        self.routers.get(name).cloned()
     }
 
     pub fn name(&self) -> &'static str {

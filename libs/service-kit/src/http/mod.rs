@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use body::{BodyError, read_body};
 pub use observe::{HttpMetrics, observed};
-pub use serve::serve;
+pub use serve::{serve, serve_shared};
 
 use crate::{Code, metrics::Metrics};
 

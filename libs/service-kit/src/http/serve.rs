@@ -19,9 +19,16 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Serves `router` behind the guards of `listener` until the tasks are told to stop; then lets requests in flight end.
 pub fn serve(tasks: &Tasks, socket: TcpListener, router: Router, listener: HttpListener) {
+    drop(serve_shared(tasks, socket, router, listener));
+}
+
+/// The same; returns the guarded router, which a neighbour in the same process calls without a socket, behind the same
+/// guards.
+pub fn serve_shared(tasks: &Tasks, socket: TcpListener, router: Router, listener: HttpListener) -> Router {
     let name = listener.service;
     let stop = tasks.stop_token();
     let connections = ConnectionServer::new(router, listener);
+    let guarded = connections.router.clone();
     tasks.spawn(name, async move {
         let graceful = GracefulShutdown::new();
         loop {
@@ -41,6 +48,7 @@ pub fn serve(tasks: &Tasks, socket: TcpListener, router: Router, listener: HttpL
         graceful.shutdown().await;
         Ok::<(), std::convert::Infallible>(())
     });
+    guarded
 }
 
 struct ConnectionServer {
