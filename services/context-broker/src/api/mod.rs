@@ -1,10 +1,88 @@
 //! The broker's APIs. Handlers translate to [`crate::Core`] and back; they decide nothing.
+//!
+//! ```text
+//! request ─► call: path, headers, parameters, body, in the original's order of checks ─► one handler per resource ─► answer
+//! ```
 
-use axum::Router;
+mod answer;
+mod attributes;
+mod batch;
+mod call;
+mod entities;
+mod headers;
+mod params;
+mod resource;
+mod types;
+mod values;
+mod version;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+    routing::any,
+};
 
 use crate::{Config, Core};
+use answer::{Answer, error_response};
+use call::Call;
+use resource::Resource;
+
+/// What every handler needs.
+pub(crate) struct Api {
+    core: Core,
+    /// Largest request body, bytes.
+    max_body: u64,
+    body_idle: Duration,
+    /// Whether `Fiware-Service` is looked at.
+    multiservice: bool,
+    started_us: i64,
+}
 
 /// The REST API (NGSIv2).
-pub fn router(_core: Core, _config: &Config) -> Router {
-    Router::new()
+pub fn router(core: Core, config: &Config) -> Router {
+    let api = Arc::new(Api {
+        started_us: core.now_us(),
+        core,
+        max_body: config.max_body_bytes,
+        body_idle: config.http.body_idle_timeout(),
+        multiservice: config.multiservice,
+    });
+    // One handler for all: routes are there so that metrics and spans know which resource was meant.
+    let mut router = Router::new();
+    for resource in Resource::ALL {
+        router = router.route(resource.template(), any(handle));
+        router = router.route(&format!("{}/", resource.template()), any(handle));
+    }
+    router.fallback(handle).with_state(api)
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    match answer(&api, request).await {
+        Ok(answer) => answer.into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn answer(api: &Api, request: Request) -> Result<Answer, Response> {
+    let call = Call::read(api, request).await?;
+    let answer = match call.resource {
+        Resource::Version => Ok(version::version(api, &call)),
+        Resource::EntryPoint => Ok(version::entry_point()),
+        Resource::Entities => entities::collection(api, &call).await,
+        Resource::Entity => entities::entity(api, &call).await,
+        Resource::Attributes => attributes::all(api, &call).await,
+        Resource::Attribute => attributes::one(api, &call).await,
+        Resource::Value => values::value(api, &call).await,
+        Resource::Types => types::collection(api, &call).await,
+        Resource::Type => types::one(api, &call).await,
+        Resource::Subscriptions | Resource::Subscription => {
+            Err(ngsi::Error::new(ngsi::ErrorWord::NotImplemented, "subscriptions"))
+        }
+        Resource::BatchUpdate => batch::update(api, &call).await,
+        Resource::BatchQuery => batch::query(api, &call).await,
+    };
+    answer.map_err(|error| error_response(&error))
 }

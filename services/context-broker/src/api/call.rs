@@ -1,0 +1,205 @@
+//! A request, read and checked in the original's order: characters of the path, service path, content type, query
+//! parameters, size, `Accept`, `Content-Type` where there is no body, length, path and method, tenant, body.
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::Request,
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri, header};
+use ngsi::{Error, ErrorWord};
+use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
+use service_kit::{
+    RequestContext,
+    http::{BodyError, read_body},
+};
+
+use super::{
+    Api,
+    answer::{error_response, method_not_allowed},
+    headers::{self, Accept, BodyKind},
+    params::Params,
+    resource::{self, Parts, Resource},
+};
+
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) resource: Resource,
+    pub(super) parts: Parts,
+    pub(super) params: Params,
+    pub(super) accept: Accept,
+    pub(super) tenant: Tenant,
+    pub(super) body: Bytes,
+    pub(super) body_is_text: bool,
+    service_paths: Option<Vec<PathPattern>>,
+}
+
+impl Call {
+    pub(super) async fn read(api: &Api, request: Request) -> Result<Self, Response> {
+        let (head, body) = request.into_parts();
+        let refuse = |error: Error| error_response(&error);
+        let checked = check_head(api, &head.method, &head.uri, &head.headers, &body).map_err(refuse)?;
+        let Some((resource, parts)) = checked.found.map_err(refuse)? else {
+            return Err(refuse(Error::bad_request(
+                "Service not found. Check your URL as probably it is wrong.",
+            )));
+        };
+        if !resource.allows(&head.method) {
+            return Err(method_not_allowed(resource.allow()));
+        }
+        let tenant = if api.multiservice {
+            headers::tenant(&head.headers).map_err(refuse)?
+        } else {
+            Tenant::default()
+        };
+        let body =
+            if has_body(&head.method) { payload(api, body).await.map_err(refuse)? } else { Bytes::new() };
+        Ok(Self {
+            method: head.method,
+            resource,
+            parts,
+            params: checked.params,
+            accept: checked.accept,
+            tenant,
+            body,
+            body_is_text: checked.kind == BodyKind::Text,
+            service_paths: checked.service_paths,
+        })
+    }
+
+    /// Where a query looks: the header's places, or everywhere.
+    pub(super) fn query_scope(&self) -> QueryScope {
+        match &self.service_paths {
+            Some(patterns) => QueryScope { tenant: self.tenant.clone(), patterns: patterns.clone() },
+            None => QueryScope::whole_tenant(self.tenant.clone()),
+        }
+    }
+
+    /// Where a write goes: one path without wildcard, the root if none is named.
+    pub(super) fn write_scope(&self) -> Result<Scope, Error> {
+        let path = match self.service_paths.as_deref() {
+            None => ServicePath::root(),
+            Some([PathPattern::Exact(path)]) => path.clone(),
+            Some([PathPattern::Tree(_)]) => return Err(Error::bad_request(self.wildcard_in_write())),
+            Some(_) => return Err(Error::bad_request(self.several_paths_in_write())),
+        };
+        Ok(Scope::new(self.tenant.clone(), path))
+    }
+
+    /// The places that a subscription watches.
+    pub(super) fn subscription_path(&self) -> Result<PathPattern, Error> {
+        match self.service_paths.as_deref() {
+            None => Ok(PathPattern::Tree(ServicePath::root())),
+            Some([path]) => Ok(path.clone()),
+            Some(_) => Err(Error::bad_request("max one service-path allowed for subscriptions")),
+        }
+    }
+
+    fn several_paths_in_write(&self) -> &'static str {
+        match self.method {
+            Method::DELETE => "more than one servicepath is not allowed in DELETE operation",
+            Method::POST => "more than one service path in context update request",
+            _ => "more than one servicepath in patch update request is not allowed",
+        }
+    }
+
+    fn wildcard_in_write(&self) -> &'static str {
+        match self.method {
+            Method::DELETE => "servicepath with wildcard # is not allowed in DELETE operation",
+            Method::POST => "a component of ServicePath contains an illegal character",
+            _ => "servicepath with wildcard # is not allowed in patch update request",
+        }
+    }
+
+    /// Entity id of the path.
+    pub(super) fn entity_id(&self) -> &str {
+        &self.parts.first
+    }
+
+    /// Attribute name of the path.
+    pub(super) fn attribute(&self) -> &str {
+        &self.parts.second
+    }
+
+    /// `type` of a request for one entity.
+    pub(super) fn entity_type(&self) -> Option<&str> {
+        self.params.get("type")
+    }
+
+    /// The context that the listener gave this request.
+    pub(super) fn cause(&self) -> RequestContext {
+        RequestContext::current().unwrap_or_else(|| RequestContext::background("context-broker"))
+    }
+}
+
+struct Checked {
+    found: Result<Option<(Resource, Parts)>, Error>,
+    service_paths: Option<Vec<PathPattern>>,
+    kind: BodyKind,
+    params: Params,
+    accept: Accept,
+}
+
+fn has_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+fn check_head(
+    api: &Api,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Body,
+) -> Result<Checked, Error> {
+    resource::check_characters(uri.path())?;
+    let service_paths = headers::service_paths(headers)?;
+    let found = Resource::find(uri.path());
+    let is_value = matches!(found, Ok(Some((Resource::Value, _))));
+    let kind = if has_body(method) {
+        headers::body_kind(headers, is_value && *method == Method::PUT)?
+    } else {
+        BodyKind::Unnamed
+    };
+    let params = Params::parse(uri.query().unwrap_or_default())?;
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if let Some(size) = declared.filter(|size| *size > api.max_body) {
+        return Err(too_large(size, api.max_body));
+    }
+    let accept = Accept::parse(headers)?;
+    if !accept.json && !is_value {
+        return Err(headers::not_acceptable("acceptable MIME types: application/json"));
+    }
+    if has_body(method) {
+        if declared == Some(0) || (declared.is_none() && body.is_end_stream()) {
+            return Err(length_required());
+        }
+        if kind == BodyKind::Unnamed {
+            return Err(headers::unnamed_body());
+        }
+    } else if headers.contains_key(header::CONTENT_TYPE) {
+        return Err(Error::bad_request(
+            "Orion accepts no payload for GET/DELETE requests. HTTP header Content-Type is thus forbidden",
+        ));
+    }
+    Ok(Checked { found, service_paths, kind, params, accept })
+}
+
+async fn payload(api: &Api, body: Body) -> Result<Bytes, Error> {
+    match read_body(body, api.max_body, api.body_idle).await {
+        // A chunked body that holds nothing.
+        Ok(body) if body.is_empty() => Err(length_required()),
+        Ok(body) => Ok(body),
+        Err(BodyError::TooLarge(size)) => Err(too_large(size, api.max_body)),
+        Err(error @ (BodyError::Stalled | BodyError::Aborted)) => Err(Error::bad_request(error.to_string())),
+    }
+}
+
+fn length_required() -> Error {
+    Error::new(ErrorWord::ContentLengthRequired, "Zero/No Content-Length in PUT/POST/PATCH request")
+}
+
+fn too_large(size: u64, limit: u64) -> Error {
+    Error::new(ErrorWord::RequestEntityTooLarge, format!("payload size: {size}, max size supported: {limit}"))
+}

@@ -1,0 +1,293 @@
+//! Query parameters (ngsi-v2.md 2 and 7).
+
+use ngsi::{
+    Error, ErrorWord,
+    query::{
+        DEFAULT_LIMIT, EntityQuery, EntitySelector, Expression, MAX_LIMIT, Pattern, QueryKind, parse_order,
+    },
+    render::{Format, Names, Selection},
+};
+use percent_encoding::percent_decode_str;
+
+/// Most parameters in one URL.
+const MAX_PARAMS: usize = 100;
+
+const OPTIONS: [&str; 17] = [
+    "count",
+    "normalized",
+    "keyValues",
+    "values",
+    "unique",
+    "append",
+    "upsert",
+    "overrideMetadata",
+    "forcedUpdate",
+    "flowControl",
+    "skipForwarding",
+    "noAttrDetail",
+    "dateCreated",
+    "dateModified",
+    "libVersions",
+    "fullCounters",
+    "skipInitialNotification",
+];
+
+/// The decoded parameters of a URL.
+#[derive(Debug, Default)]
+pub(super) struct Params {
+    pairs: Vec<(String, String)>,
+    options: Vec<&'static str>,
+}
+
+impl Params {
+    pub(super) fn parse(query: &str) -> Result<Self, Error> {
+        let mut params = Self::default();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            if params.pairs.len() >= MAX_PARAMS {
+                return Err(Error::bad_request("too many URI parameters"));
+            }
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            // Scripts leave a blank or a line break at the end of a URL.
+            let value = value.trim_end();
+            if value.is_empty() {
+                return Err(Error::bad_request(format!("Empty right-hand-side for URI param /{name}/")));
+            }
+            if has_forbidden(&name, value) {
+                return Err(Error::bad_request("invalid character in URI parameter"));
+            }
+            params.pairs.push((name, value.to_owned()));
+        }
+        params.options = params.parse_options()?;
+        params.check_pages()?;
+        Ok(params)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn option(&self, name: &str) -> bool {
+        self.options.contains(&name)
+    }
+
+    fn parse_options(&self) -> Result<Vec<&'static str>, Error> {
+        let invalid = || Error::bad_request("Invalid value for URI param /options/");
+        let Some(text) = self.get("options") else { return Ok(Vec::new()) };
+        let mut options = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            options.push(*OPTIONS.iter().find(|known| **known == word).ok_or_else(invalid)?);
+        }
+        let formats = ["keyValues", "values", "unique"].iter().filter(|name| options.contains(*name));
+        if formats.count() > 1 {
+            return Err(invalid());
+        }
+        Ok(options)
+    }
+
+    fn check_pages(&self) -> Result<(), Error> {
+        self.limit()?;
+        self.offset().map(|_| ())
+    }
+
+    pub(super) fn limit(&self) -> Result<usize, Error> {
+        let Some(text) = self.get("limit") else { return Ok(DEFAULT_LIMIT) };
+        let number =
+            text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<usize>().unwrap_or(usize::MAX));
+        match number {
+            None => Err(Error::bad_request(format!(
+                "Bad pagination limit: /{text}/ [must be a positive integer number]"
+            ))),
+            Some(limit) if limit > MAX_LIMIT => {
+                Err(Error::bad_request(format!("Bad pagination limit: /{text}/ [max: {MAX_LIMIT}]")))
+            }
+            Some(limit) => Ok(limit),
+        }
+    }
+
+    pub(super) fn offset(&self) -> Result<usize, Error> {
+        let Some(text) = self.get("offset") else { return Ok(0) };
+        let wrong =
+            || Error::bad_request(format!("Bad pagination offset: /{text}/ [must be a decimal number]"));
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        // Beyond what a store can count there is nothing either.
+        let offset = text.parse::<u64>().unwrap_or(u64::MAX).min(i64::MAX as u64);
+        usize::try_from(offset).map_err(|_| wrong())
+    }
+
+    pub(super) fn format(&self) -> Format {
+        if self.option("keyValues") {
+            Format::KeyValues
+        } else if self.option("values") {
+            Format::Values
+        } else if self.option("unique") {
+            Format::Unique
+        } else {
+            Format::Normalized
+        }
+    }
+
+    pub(super) fn body_format(&self) -> ngsi::parse::BodyFormat {
+        if self.option("keyValues") {
+            ngsi::parse::BodyFormat::KeyValues
+        } else {
+            ngsi::parse::BodyFormat::Normalized
+        }
+    }
+
+    pub(super) fn update_options(&self) -> ngsi::UpdateOptions {
+        ngsi::UpdateOptions {
+            override_metadata: self.option("overrideMetadata"),
+            forced_update: self.option("forcedUpdate"),
+        }
+    }
+
+    /// What `attrs`, `metadata` and the old options `dateCreated` and `dateModified` select.
+    pub(super) fn selection(&self) -> Selection {
+        let mut attributes = Names::parse(self.get("attrs"));
+        for builtin in ["dateCreated", "dateModified"] {
+            if self.option(builtin) {
+                attributes = with(attributes, builtin);
+            }
+        }
+        Selection { attributes, metadata: Names::parse(self.get("metadata")) }
+    }
+
+    /// The query of `GET /v2/entities`.
+    pub(super) fn entity_query(&self) -> Result<EntityQuery, Error> {
+        let (id, id_pattern) = (self.get("id"), self.get("idPattern"));
+        if id.is_some() && id_pattern.is_some() {
+            return Err(Error::bad_request("Incompatible parameters: id, IdPattern"));
+        }
+        let (entity_type, type_pattern) = (self.get("type"), self.get("typePattern"));
+        if entity_type.is_some() && type_pattern.is_some() {
+            return Err(Error::bad_request("Incompatible parameters: type, typePattern"));
+        }
+        self.refuse_geography()?;
+        let selector = EntitySelector {
+            ids: list(id),
+            id_pattern: pattern(id_pattern, "idPattern")?,
+            types: list(entity_type),
+            type_pattern: pattern(type_pattern, "typePattern")?,
+        };
+        let q = expression(self.get("q"), QueryKind::Attributes)?;
+        let mq = expression(self.get("mq"), QueryKind::Metadata)?;
+        self.paged(EntityQuery { selectors: vec![selector], q, mq, ..EntityQuery::default() })
+    }
+
+    /// Adds page, order and count to a query.
+    pub(super) fn paged(&self, query: EntityQuery) -> Result<EntityQuery, Error> {
+        Ok(EntityQuery {
+            order_by: self.get("orderBy").map(parse_order).transpose()?.unwrap_or_default(),
+            limit: self.limit()?,
+            offset: self.offset()?,
+            count: self.option("count"),
+            ..query
+        })
+    }
+
+    fn refuse_geography(&self) -> Result<(), Error> {
+        let has = |name| self.get(name).is_some();
+        let wrong = match (has("georel"), has("geometry"), has("coords")) {
+            (false, false, false) => return Ok(()),
+            (_, false, true) => "URI param /coords/ used without /geometry/",
+            (_, true, false) => "URI param /geometry/ used without /coords/",
+            (true, false, false) => "URI param /georel/ used without /geometry/",
+            (_, true, true) => {
+                return Err(Error::new(ErrorWord::NotImplemented, "geographic queries are not supported"));
+            }
+        };
+        Err(Error::bad_request(format!("Invalid query: {wrong}")))
+    }
+}
+
+fn with(names: Names, builtin: &str) -> Names {
+    let mut listed = match names {
+        Names::All => vec!["*".to_owned()],
+        Names::Listed(listed) => listed,
+    };
+    listed.push(builtin.to_owned());
+    Names::Listed(listed)
+}
+
+fn list(text: Option<&str>) -> Vec<String> {
+    let mut items: Vec<String> = text
+        .into_iter()
+        .flat_map(|text| text.split(','))
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect();
+    items.dedup();
+    items
+}
+
+fn pattern(text: Option<&str>, name: &str) -> Result<Option<Pattern>, Error> {
+    text.map(Pattern::parse)
+        .transpose()
+        .map_err(|_| Error::bad_request(format!("Invalid regex for entity {name}")))
+}
+
+pub(super) fn expression(text: Option<&str>, kind: QueryKind) -> Result<Option<Expression>, Error> {
+    text.map(|text| Expression::parse(text, kind)).transpose()
+}
+
+fn decode(text: &str) -> Result<String, Error> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced)
+        .decode_utf8()
+        .map_err(|_| Error::bad_request("invalid character in URI parameter"))?;
+    Ok(decoded.into_owned())
+}
+
+fn has_forbidden(name: &str, value: &str) -> bool {
+    let value_is_bad = match name {
+        "q" | "mq" | "idPattern" | "typePattern" => false,
+        "georel" | "geometry" | "coords" => value.split([';', '=']).any(ngsi::parse::has_forbidden),
+        _ => ngsi::parse::has_forbidden(value),
+    };
+    value_is_bad || ngsi::parse::has_forbidden(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_texts_of_the_contract() {
+        for (query, expected) in [
+            ("q=", "Empty right-hand-side for URI param /q/"),
+            ("q", "Empty right-hand-side for URI param /q/"),
+            ("options=foo", "Invalid value for URI param /options/"),
+            ("options=keyValues,values", "Invalid value for URI param /options/"),
+            ("limit=-1", "Bad pagination limit: /-1/ [must be a positive integer number]"),
+            ("limit=1001", "Bad pagination limit: /1001/ [max: 1000]"),
+            ("offset=x", "Bad pagination offset: /x/ [must be a decimal number]"),
+            ("type=a(b", "invalid character in URI parameter"),
+            ("id=a&idPattern=b", "Incompatible parameters: id, IdPattern"),
+            ("type=a&typePattern=b", "Incompatible parameters: type, typePattern"),
+            ("coords=1,2", "Invalid query: URI param /coords/ used without /geometry/"),
+            ("geometry=point", "Invalid query: URI param /geometry/ used without /coords/"),
+            ("georel=equals", "Invalid query: URI param /georel/ used without /geometry/"),
+            ("georel=equals&geometry=point&coords=1,2", "geographic queries are not supported"),
+            ("idPattern=(", "Invalid regex for entity idPattern"),
+            ("orderBy=a,!a", "duplicate orderBy token detected"),
+            ("type=%ff", "invalid character in URI parameter"),
+        ] {
+            let error = Params::parse(query).and_then(|params| params.entity_query()).unwrap_err();
+            assert_eq!(error.description, expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn lists_are_decoded_before_they_are_split() {
+        let params =
+            Params::parse("options=count%2Cnormalized&q=a%3E1%3Bb%3C2&type=A%2CB&unknown=1").unwrap();
+        assert!(params.option("count"));
+        let query = params.entity_query().unwrap();
+        assert_eq!(query.selectors[0].types, ["A", "B"]);
+        assert_eq!(query.q.unwrap().as_str(), "a>1;b<2");
+        assert!(query.count);
+    }
+}

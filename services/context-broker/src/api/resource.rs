@@ -1,0 +1,205 @@
+//! The paths of the API and the methods they take (ngsi-v2.md 1).
+
+use std::borrow::Cow;
+
+use http::Method;
+use ngsi::Error;
+use percent_encoding::percent_decode_str;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resource {
+    Version,
+    EntryPoint,
+    Entities,
+    Entity,
+    Attributes,
+    Attribute,
+    Value,
+    Types,
+    Type,
+    Subscriptions,
+    Subscription,
+    BatchUpdate,
+    BatchQuery,
+}
+
+/// The variable parts of a path, decoded: entity id or type or subscription id, then attribute name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) first: String,
+    pub(super) second: String,
+}
+
+impl Resource {
+    pub(super) const ALL: [Self; 13] = [
+        Self::Version,
+        Self::EntryPoint,
+        Self::Entities,
+        Self::Entity,
+        Self::Attributes,
+        Self::Attribute,
+        Self::Value,
+        Self::Types,
+        Self::Type,
+        Self::Subscriptions,
+        Self::Subscription,
+        Self::BatchUpdate,
+        Self::BatchQuery,
+    ];
+
+    /// As the router writes it.
+    pub(super) fn template(self) -> &'static str {
+        match self {
+            Self::Version => "/version",
+            Self::EntryPoint => "/v2",
+            Self::Entities => "/v2/entities",
+            Self::Entity => "/v2/entities/{entity}",
+            Self::Attributes => "/v2/entities/{entity}/attrs",
+            Self::Attribute => "/v2/entities/{entity}/attrs/{attribute}",
+            Self::Value => "/v2/entities/{entity}/attrs/{attribute}/value",
+            Self::Types => "/v2/types",
+            Self::Type => "/v2/types/{type}",
+            Self::Subscriptions => "/v2/subscriptions",
+            Self::Subscription => "/v2/subscriptions/{subscription}",
+            Self::BatchUpdate => "/v2/op/update",
+            Self::BatchQuery => "/v2/op/query",
+        }
+    }
+
+    /// `Allow` of a 405.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Self::Version | Self::EntryPoint | Self::Types | Self::Type => "GET",
+            Self::Entities | Self::Subscriptions => "POST, GET",
+            Self::Entity => "GET, DELETE",
+            Self::Attributes => "GET, PATCH, POST, PUT",
+            Self::Attribute => "GET, PUT, DELETE",
+            Self::Value => "GET, PUT",
+            Self::Subscription => "GET, DELETE, PATCH",
+            Self::BatchUpdate | Self::BatchQuery => "POST",
+        }
+    }
+
+    pub(super) fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// Finds the resource of a path that is still percent-encoded. A trailing slash is tolerated. None: no such path.
+    pub(super) fn find(path: &str) -> Result<Option<(Self, Parts)>, Error> {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut segments = [""; 6];
+        let mut count = 0;
+        for segment in path.split('/') {
+            let Some(slot) = segments.get_mut(count) else { return Ok(None) };
+            *slot = segment;
+            count += 1;
+        }
+        let found = match segments.get(..count).unwrap_or_default() {
+            ["version"] => (Self::Version, Parts::default()),
+            ["v2"] => (Self::EntryPoint, Parts::default()),
+            ["v2", "entities"] => (Self::Entities, Parts::default()),
+            ["v2", "entities", id] => (Self::Entity, Parts::one(entity_id(id)?)),
+            ["v2", "entities", id, "attrs"] => (Self::Attributes, Parts::one(entity_id(id)?)),
+            ["v2", "entities", id, "attrs", name] => (Self::Attribute, Parts::two(id, name)?),
+            ["v2", "entities", id, "attrs", name, "value"] => (Self::Value, Parts::two(id, name)?),
+            ["v2", "types"] => (Self::Types, Parts::default()),
+            ["v2", "types", name] => (Self::Type, Parts::one(entity_type(name)?)),
+            ["v2", "subscriptions"] => (Self::Subscriptions, Parts::default()),
+            ["v2", "subscriptions", id] => (Self::Subscription, Parts::one(decode(id)?.into_owned())),
+            ["v2", "op", "update"] => (Self::BatchUpdate, Parts::default()),
+            ["v2", "op", "query"] => (Self::BatchQuery, Parts::default()),
+            _ => return Ok(None),
+        };
+        Ok(Some(found))
+    }
+}
+
+impl Parts {
+    fn one(first: String) -> Self {
+        Self { first, second: String::new() }
+    }
+
+    fn two(id: &str, name: &str) -> Result<Self, Error> {
+        let name = decode(name)?.into_owned();
+        let first = entity_id(id)?;
+        ngsi::parse::check_attribute_name(&name)?;
+        Ok(Self { first, second: name })
+    }
+}
+
+fn entity_id(text: &str) -> Result<String, Error> {
+    let id = decode(text)?;
+    ngsi::parse::check_entity_id(&id)?;
+    Ok(id.into_owned())
+}
+
+fn entity_type(text: &str) -> Result<String, Error> {
+    let name = decode(text)?;
+    ngsi::parse::check_entity_type(&name)?;
+    Ok(name.into_owned())
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, Error> {
+    percent_decode_str(text).decode_utf8().map_err(|_| invalid_character())
+}
+
+/// Refuses the forbidden characters in any part of a path.
+pub(super) fn check_characters(path: &str) -> Result<(), Error> {
+    if ngsi::parse::has_forbidden(&decode(path)?) {
+        return Err(invalid_character());
+    }
+    Ok(())
+}
+
+fn invalid_character() -> Error {
+    Error::bad_request("invalid character in URI")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_with_and_without_a_trailing_slash() {
+        for (path, expected) in [
+            ("/version", Some((Resource::Version, "", ""))),
+            ("/v2/entities/", Some((Resource::Entities, "", ""))),
+            ("/v2/entities/js%3A1", Some((Resource::Entity, "js:1", ""))),
+            ("/v2/entities/E/attrs/A/value/", Some((Resource::Value, "E", "A"))),
+            ("/v2/op/update/", Some((Resource::BatchUpdate, "", ""))),
+            ("/", None),
+            ("/v1/entities", None),
+            ("/v2/entities/E/other", None),
+            ("/v2/entities/E/attrs/A/value/x/y", None),
+        ] {
+            let found = Resource::find(path).unwrap();
+            let expected = expected.map(|(resource, first, second)| {
+                (resource, Parts { first: first.into(), second: second.into() })
+            });
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn empty_and_long_parts_are_named() {
+        let long = format!("/v2/entities/{}", "a".repeat(257));
+        for (path, expected) in [
+            ("/v2/entities//attrs", "entity id length: 0, min length supported: 1"),
+            ("/v2/entities/E/attrs//value", "attribute name length: 0, min length supported: 1"),
+            ("/v2/types//", "entity type length: 0, min length supported: 1"),
+            (&long, "entity id length: 257, max length supported: 256"),
+            ("/v2/entities/%ff", "invalid character in URI"),
+        ] {
+            assert_eq!(Resource::find(path).unwrap_err().description, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_template_leads_to_its_resource() {
+        for resource in Resource::ALL {
+            let path = resource.template().replace(['{', '}'], "");
+            assert_eq!(Resource::find(&path).unwrap().unwrap().0, resource, "{path}");
+        }
+    }
+}
