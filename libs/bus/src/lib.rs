@@ -14,11 +14,13 @@
 
 mod backoff;
 mod embedded;
+mod kafka;
 pub mod outbox;
 mod record;
 mod waker;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
+pub use kafka::{KafkaBus, KafkaConfig};
 pub use outbox::OutboxDb;
 pub use record::{Batch, Outgoing, Record, header};
 pub use waker::Waker;
@@ -80,6 +82,19 @@ pub trait Consumer: Send + Sync + 'static {
     async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError>;
 }
 
+/// What a bus has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusCounters {
+    /// Records moved to Kafka or appended by [`Bus::publish`].
+    pub published: u64,
+    /// Records that Kafka can never take: on `<topic>.dead` or in the table `bus_dead`.
+    pub dead: u64,
+    /// Records that were deleted before a group had read them: retention was shorter than the group's absence.
+    pub lost: u64,
+    /// How often a relay had to start again.
+    pub relay_failures: u64,
+}
+
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
     /// Tells the bus where the records of `topic` are written ([`outbox`]). Embedded: that table is the log. Kafka: a
@@ -106,4 +121,9 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether the bus can be used now: for readiness.
     async fn check(&self) -> Result<(), BusError>;
+
+    /// For metrics.
+    fn counters(&self) -> BusCounters {
+        BusCounters::default()
+    }
 }

@@ -20,6 +20,16 @@ pub struct Outgoing {
     pub headers: Vec<(String, String)>,
 }
 
+impl Outgoing {
+    /// The headers with the tenant's.
+    pub(crate) fn all_headers(&self) -> Vec<(String, String)> {
+        let mut headers = self.headers.clone();
+        headers.retain(|(name, _)| name != header::TENANT);
+        headers.push((header::TENANT.to_owned(), self.tenant.as_str().to_owned()));
+        headers
+    }
+}
+
 /// A record read from a topic.
 #[derive(Clone, Debug)]
 pub struct Record {

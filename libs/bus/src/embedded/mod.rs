@@ -7,7 +7,14 @@ mod retention;
 
 pub use retention::Retention;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,7 +22,7 @@ use store::SqlitePools;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Bus, BusError, Consumer, OutboxDb, Outgoing, Waker, outbox};
+use crate::{Bus, BusCounters, BusError, Consumer, OutboxDb, Outgoing, Waker, outbox};
 use retention::Groups;
 
 #[derive(Clone, Debug)]
@@ -55,17 +62,13 @@ pub struct EmbeddedBus {
     options: EmbeddedOptions,
     logs: watch::Sender<HashMap<String, Arc<Log>>>,
     tasks: TaskTracker,
-    lost: Arc<std::sync::atomic::AtomicU64>,
+    /// Records deleted before every group had read them.
+    lost: Arc<AtomicU64>,
 }
 
 impl EmbeddedBus {
     pub fn new(options: EmbeddedOptions) -> Self {
         Self { options, logs: watch::Sender::default(), tasks: TaskTracker::new(), lost: Arc::default() }
-    }
-
-    /// Records that were deleted before every group had read them, since the start: the hard cap was reached.
-    pub fn records_lost(&self) -> u64 {
-        self.lost.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn log(&self, topic: &str) -> Option<Arc<Log>> {
@@ -150,5 +153,9 @@ impl Bus for EmbeddedBus {
             outbox::bounds(&log.pools.reader).await?;
         }
         Ok(())
+    }
+
+    fn counters(&self) -> BusCounters {
+        BusCounters { lost: self.lost.load(Relaxed), ..BusCounters::default() }
     }
 }

@@ -20,19 +20,22 @@ pub const SQLITE_SCHEMA: &str = "CREATE TABLE bus_log (\
     seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, tenant TEXT NOT NULL, key BLOB NOT NULL, \
     payload BLOB NOT NULL, headers TEXT, \
     at_us INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)));\
+    CREATE TABLE bus_dead (seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, tenant TEXT NOT NULL, key BLOB NOT NULL, \
+    payload BLOB NOT NULL, headers TEXT, at_us INTEGER NOT NULL, reason TEXT NOT NULL);\
     CREATE TABLE bus_group (topic TEXT NOT NULL, name TEXT NOT NULL, next INTEGER NOT NULL, seen_us INTEGER NOT NULL, \
     PRIMARY KEY (topic, name)) WITHOUT ROWID;";
 
 /// For the migration of a component that appends records. Rows live for milliseconds, so the table is vacuumed by count,
 /// not by share. `bus_dead` keeps what Kafka can never take.
 pub const POSTGRES_SCHEMA: &str = "CREATE TABLE bus_log (\
-    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, topic TEXT NOT NULL, shard SMALLINT NOT NULL, \
+    seq BIGINT GENERATED ALWAYS AS IDENTITY, topic TEXT NOT NULL, shard SMALLINT NOT NULL, \
     tenant TEXT NOT NULL, key BYTEA NOT NULL, payload BYTEA NOT NULL, headers TEXT, \
-    at_us BIGINT NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) \
+    at_us BIGINT NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+    PRIMARY KEY (topic, seq)) \
     WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, \
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000, \
     autovacuum_vacuum_cost_delay = 0);\
-    CREATE TABLE bus_dead (LIKE bus_log INCLUDING DEFAULTS, reason TEXT NOT NULL);";
+    CREATE TABLE bus_dead (LIKE bus_log, reason TEXT NOT NULL, PRIMARY KEY (topic, seq));";
 
 /// Shards of an outbox: relays of several processes share the work by shard, records of one key share a shard.
 pub const SHARDS: i16 = 4;

@@ -198,7 +198,7 @@ async fn beyond_the_hard_limit_the_oldest_records_go_and_are_counted() {
     bench.start("stuck", stuck);
     bench.bus.publish(TOPIC, records(0, 500)).await.unwrap();
     let bounded = async {
-        while bench.bus.records_lost() == 0 {
+        while bench.bus.counters().lost == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicI32, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use store::{Migration, SqlitePools, StoreError, open_sqlite, position};
 /// Longest wait for something that should happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-const PRODUCER: &[Migration] = &[Migration {
+pub(crate) const PRODUCER: &[Migration] = &[Migration {
     version: 1,
     name: "outbox",
     sqlite: &[outbox::SQLITE_SCHEMA],
@@ -49,18 +49,35 @@ pub(crate) fn records(first: usize, count: usize) -> Vec<Outgoing> {
         .collect()
 }
 
+/// Waits until `condition` holds.
+pub(crate) async fn soon<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let reached = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, reached).await.expect("the condition holds in time");
+}
+
 /// Keeps effects and position in a SQLite file of its own.
 pub(crate) struct Notebook {
     pub(crate) file: SqlitePools,
     /// How many of the next calls fail.
     pub(crate) failures: AtomicU32,
     pub(crate) calls: AtomicU32,
+    /// A partition whose batches are not taken.
+    pub(crate) slow_partition: AtomicI32,
 }
 
 impl Notebook {
     pub(crate) async fn open(dir: &Path, name: &str) -> Self {
         let file = open_sqlite(&dir.join(format!("{name}.db")), "consumer", CONSUMER).await.unwrap();
-        Self { file, failures: AtomicU32::new(0), calls: AtomicU32::new(0) }
+        Self {
+            file,
+            failures: AtomicU32::new(0),
+            calls: AtomicU32::new(0),
+            slow_partition: AtomicI32::new(i32::MAX),
+        }
     }
 
     /// Payloads in the order in which they were stored.
@@ -70,15 +87,31 @@ impl Notebook {
         rows.iter().map(|row| row.get::<String, _>(0).parse().unwrap()).collect()
     }
 
+    /// Key, payload and tenant of each effect, in the order in which they were stored.
+    pub(crate) async fn effects(&self) -> Vec<(String, usize, String)> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT key, payload, tenant FROM effect ORDER BY n")
+                .fetch_all(&self.file.reader)
+                .await
+                .unwrap();
+        rows.into_iter().map(|(key, payload, tenant)| (key, payload.parse().unwrap(), tenant)).collect()
+    }
+
     pub(crate) async fn wait_for(&self, count: usize) {
         let stored = async {
-            while self.payloads().await.len() < count {
+            while self.count().await < count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         if tokio::time::timeout(SOON, stored).await.is_err() {
-            panic!("only {} of {count} records after {SOON:?}", self.payloads().await.len());
+            panic!("only {} of {count} records after {SOON:?}", self.count().await);
         }
+    }
+
+    async fn count(&self) -> usize {
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM effect").fetch_one(&self.file.reader).await.unwrap();
+        usize::try_from(count).unwrap()
     }
 
     async fn store(&self, batch: &Batch) -> Result<Consumed, StoreError> {
@@ -118,7 +151,7 @@ impl Consumer for Notebook {
     async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let fail = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if fail.is_ok() {
+        if fail.is_ok() || self.slow_partition.load(Ordering::SeqCst) == batch.partition {
             return Err(ConsumeError("told to fail".into()));
         }
         Ok(self.store(batch).await?)

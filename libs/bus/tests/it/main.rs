@@ -4,3 +4,6 @@
 
 mod embedded;
 mod fixture;
+mod kafka;
+mod mock;
+mod suite;
