@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use ngsi::{Entity, Error, query::EntityQuery};
-use scope::{QueryScope, Scope};
+use ngsi::{
+    Entity, Error,
+    query::EntityQuery,
+    subscription::{Subscription, SubscriptionPatch},
+};
+use scope::{PathPattern, QueryScope, Scope, Tenant};
 use service_kit::{Clock, RequestContext};
 
 use crate::{
@@ -11,6 +15,7 @@ use crate::{
     metrics::BrokerMetrics,
     query::{self, Page, TypeSummary},
     store::ContextStore,
+    subscription::{Registry, SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
 };
 
@@ -18,6 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Core {
     pub(crate) store: Arc<dyn ContextStore>,
+    pub(crate) subscriptions: Arc<Registry>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: BrokerMetrics,
 }
@@ -31,9 +37,9 @@ impl Core {
         operations: Vec<Operation>,
         cause: &RequestContext,
     ) -> Vec<Result<Applied, Error>> {
-        let writes = operations
-            .into_iter()
-            .map(|operation| self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() }));
+        let writes = operations.into_iter().map(|operation| {
+            self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() })
+        });
         // Polled in order, so that they enter the queue of the group commit in order.
         futures::future::join_all(writes).await
     }
@@ -84,6 +90,49 @@ impl Core {
         let mut found =
             query::types(&*self.store, scope, Some(entity_type)).await.map_err(answer_of_store)?;
         found.pop().ok_or_else(Error::type_not_found)
+    }
+
+    /// Creates a subscription on the entities of `path`.
+    pub async fn create_subscription(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionId, Error> {
+        self.subscriptions.create(tenant, path, subscription).await
+    }
+
+    pub async fn get_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<SubscriptionView, Error> {
+        self.subscriptions.get(tenant, id).await
+    }
+
+    /// The subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
+    pub async fn list_subscriptions(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<SubscriptionView>, u64), Error> {
+        self.subscriptions.list(tenant, path, offset, limit).await
+    }
+
+    /// Changes the fields that `patch` names; what waits to be delivered under the old ones is cancelled.
+    pub async fn update_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        patch: SubscriptionPatch,
+    ) -> Result<(), Error> {
+        self.subscriptions.update(tenant, id, patch).await
+    }
+
+    pub async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
+        self.subscriptions.delete(tenant, id).await
     }
 
     /// Microseconds since 1970.

@@ -15,11 +15,14 @@ mod config;
 pub mod core;
 mod error;
 mod metrics;
+pub mod notification;
 mod query;
 mod start;
+mod stores;
 pub mod store;
 pub mod subscription;
 pub mod update;
+mod upkeep;
 
 pub use crate::core::Core;
 pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig};

@@ -1,24 +1,24 @@
-//! Assembles the service: listeners first, then the store, the notifier, and the APIs over one core.
+//! Assembles the service: listeners first, then the stores, the notifier, and the APIs over one core.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use bus::Bus;
+use bus::{Bus, CONTEXT_CHANGES};
 use service_kit::{
     Clock, Readiness, Running, Tasks,
+    grpc::GrpcListener,
     http::{HttpListener, refuse_ngsi},
     metrics::Metrics,
 };
 use soft_state::SoftState;
-use store::{StoreConfig, group_commit::GroupCommitOptions};
 use tokio::net::TcpListener;
 
 use crate::{
     Config, Core, StartError, api,
     metrics::BrokerMetrics,
-    store::{
-        ContextStore,
-        sqlite::{Opened, SqliteOptions, SqliteStore},
-    },
+    notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory},
+    stores,
+    subscription::Registry,
+    upkeep::Upkeep,
 };
 
 const SERVICE: &str = "context-broker";
@@ -43,13 +43,9 @@ pub struct Started {
 /// Starts the broker; listeners `http` and `grpc`.
 pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
     let (http, http_address) = bind(&config, config.port).await?;
+    let (grpc, grpc_address) = bind(&config, config.grpc_port).await?;
     let tasks = Tasks::new();
-    let metrics = BrokerMetrics::register(&deps.metrics);
-    let opened = open_store(&config, &deps, &metrics, &tasks).await?;
-    let waker = deps.bus.attach(bus::CONTEXT_CHANGES, opened.outbox, tasks.stop_token()).await?;
-    opened.wake.set(waker).ok();
-    let store: Arc<dyn ContextStore> = Arc::new(opened.store);
-    let core = Core { store, clock: deps.clock.clone(), metrics };
+    let core = assemble(&config, &deps, &tasks).await?;
     let listener = HttpListener {
         service: SERVICE,
         name: "http",
@@ -58,9 +54,37 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
         metrics: deps.metrics.clone(),
     };
     service_kit::http::serve(&tasks, http, api::router(core.clone(), &config), listener);
+    let listener = GrpcListener { service: SERVICE, descriptors: proto::DESCRIPTORS };
+    service_kit::grpc::serve(&tasks, grpc, api::grpc_service(core.clone()), listener);
     deps.readiness.set("context-broker.store", Ok(()));
-    let addresses = BTreeMap::from([("http", http_address)]);
+    let addresses = BTreeMap::from([("http", http_address), ("grpc", grpc_address)]);
     Ok(Started { running: Running::new(SERVICE, addresses, tasks), core })
+}
+
+/// Everything but the listeners.
+pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Result<Core, StartError> {
+    let metrics = BrokerMetrics::register(&deps.metrics);
+    let stores = stores::open(config, deps, &metrics, tasks).await?;
+    let registry = Arc::new(Registry::new(
+        stores.context.clone(),
+        stores.deliveries,
+        deps.clock.clone(),
+        metrics.clone(),
+    ));
+    let options = DeliveryOptions {
+        concurrency: config.notification.concurrency.max(1),
+        longest_pause: Duration::from_millis(config.notification.longest_pause_ms),
+        max_age: Duration::from_secs(config.notification.max_age_s),
+        default_timeout: Duration::from_millis(config.notification.timeout_ms),
+    };
+    let own_history = OwnHistory::new(&config.history);
+    let notifier = Arc::new(notification::start(registry.clone(), own_history, options, tasks));
+    let (bus, stop) = (deps.bus.clone(), tasks.stop_token());
+    tasks.spawn("context-broker.notifier", async move {
+        bus.consume(CONTEXT_CHANGES, NOTIFIER_GROUP, notifier, stop).await
+    });
+    Upkeep::start(config, deps, stores.system, registry.clone(), tasks);
+    Ok(Core { store: stores.context, subscriptions: registry, clock: deps.clock.clone(), metrics })
 }
 
 async fn bind(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -69,30 +93,4 @@ async fn bind(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), S
     let socket = TcpListener::bind(address).await.map_err(failed)?;
     let bound = socket.local_addr().map_err(failed)?;
     Ok((socket, bound))
-}
-
-async fn open_store(
-    config: &Config,
-    deps: &Deps,
-    metrics: &BrokerMetrics,
-    tasks: &Tasks,
-) -> Result<Opened<SqliteStore>, StartError> {
-    let observed = metrics.clone();
-    let group_commit = GroupCommitOptions {
-        max_batch: config.commit.max_batch,
-        queue: config.commit.queue,
-        observer: Some(Arc::new(move |report| observed.batch(report.requests, report.took, report.queued))),
-    };
-    match &config.store {
-        StoreConfig::Sqlite => {
-            let file = StoreConfig::sqlite_file(&config.data_dir, "context-broker");
-            let options = SqliteOptions {
-                cache_bytes: config.cache_bytes,
-                max_entity_bytes: config.max_entity_bytes,
-                group_commit,
-            };
-            Ok(SqliteStore::open(&file, options, deps.clock.clone(), tasks).await?)
-        }
-        StoreConfig::Postgres(_) => Err(StartError::Config("PostgreSQL is not in this build".to_owned())),
-    }
 }

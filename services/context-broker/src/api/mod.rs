@@ -9,6 +9,7 @@ mod attributes;
 mod batch;
 mod call;
 mod entities;
+mod grpc;
 mod headers;
 mod params;
 mod resource;
@@ -29,6 +30,8 @@ use crate::{Config, Core};
 use answer::{Answer, error_response};
 use call::Call;
 use resource::Resource;
+
+pub use grpc::{GrpcApi, grpc_service};
 
 /// What every handler needs.
 pub(crate) struct Api {

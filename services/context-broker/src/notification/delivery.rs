@@ -12,14 +12,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Subscriptions,
     client::{Answer, HttpClient},
     completion::Recorder,
     endpoint::{Endpoint, completion},
     pending::{Fate, Pending},
     store::NotificationStore,
 };
-use crate::metrics::BrokerMetrics;
+use crate::{metrics::BrokerMetrics, subscription::Registry};
 
 /// How deliveries are made.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +37,7 @@ pub struct DeliveryOptions {
 pub(super) struct Delivery {
     pub(super) store: Arc<dyn NotificationStore>,
     pub(super) options: DeliveryOptions,
-    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) registry: Arc<Registry>,
     pub(super) recorder: GroupCommit<Recorder>,
     pub(super) client: HttpClient,
     pub(super) clock: Arc<dyn Clock>,
@@ -49,7 +48,7 @@ impl Delivery {
     /// One try.
     pub(super) async fn attempt(&self, pending: &Pending) -> Fate {
         let now_us = self.clock.now_us();
-        if !self.subscriptions.wants(&pending.subscription, pending.revision, now_us).await {
+        if !self.registry.wants(&pending.subscription, pending.revision, now_us).await {
             return Fate::Cancelled;
         }
         let max_age_us = i64::try_from(self.options.max_age.as_micros()).unwrap_or(i64::MAX);
@@ -77,16 +76,22 @@ impl Delivery {
 
     /// Whether what came of a try is stored.
     pub(super) async fn record(&self, pending: &Pending, fate: Fate) -> bool {
-        if let Fate::Dropped { reason } = &fate {
-            self.metrics.dropped(1);
-            tracing::warn!(subscription = %pending.subscription.id.as_str(), reason, "notification dropped");
+        match &fate {
+            Fate::Dropped { reason } => {
+                self.metrics.dropped(1);
+                tracing::warn!(subscription = %pending.subscription.id, reason, "notification dropped");
+            }
+            Fate::Cancelled => self.metrics.cancelled(1),
+            Fate::Delivered { .. } | Fate::Failed { .. } => {}
         }
-        let max_fails = self.subscriptions.max_fails(&pending.subscription);
+        let known = self.registry.known(&pending.subscription);
+        let limit = known.and_then(|entry| entry.subscription.notification.max_fails_limit);
+        let max_fails = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let completion = completion(pending, fate, self.clock.now_us(), max_fails);
         match self.recorder.submit(completion).await {
             Ok(closed) => {
                 if closed {
-                    self.subscriptions.close(&pending.subscription, pending.revision);
+                    self.registry.close(&pending.subscription, pending.revision);
                 }
                 true
             }

@@ -119,4 +119,7 @@ pub trait SystemStore: Send + Sync + 'static {
 
     /// The subscription epoch of every tenant that has one.
     async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError>;
+
+    /// Bytes of entities in memory, about; `None` where none are kept.
+    fn cache_bytes(&self) -> Option<u64>;
 }

@@ -1,10 +1,15 @@
 //! Subscriptions: their ids, how they are stored, and which changes they match.
 
 mod id;
+mod index;
+mod registry;
 
+use ngsi::subscription::{Counters, Subscription};
 use scope::PathPattern;
 
 pub use id::{InvalidSubscriptionId, SubscriptionId};
+pub(crate) use index::{Entry, TenantIndex};
+pub(crate) use registry::Registry;
 
 /// A subscription as the store holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +17,7 @@ pub struct StoredSubscription {
     pub id: SubscriptionId,
     /// The places it watches.
     pub path: PathPattern,
-    /// JSON, in the words of [`ngsi::subscription`].
+    /// As [`Subscription::definition_json`] writes it.
     pub body: String,
     /// It watches changes of this subscription epoch and later ones.
     pub since_epoch: i64,
@@ -20,4 +25,13 @@ pub struct StoredSubscription {
     pub revision: i64,
     /// Microseconds since 1970.
     pub created_us: i64,
+}
+
+/// A subscription as the API shows it.
+#[derive(Clone, Debug)]
+pub struct SubscriptionView {
+    pub id: SubscriptionId,
+    pub path: PathPattern,
+    pub subscription: Subscription,
+    pub counters: Counters,
 }

@@ -95,11 +95,6 @@ impl SqliteStore {
         let outbox = OutboxDb::Sqlite(pools.clone());
         Ok(Opened { store: Self { pools, cache, commit, epochs, clock }, outbox, wake })
     }
-
-    /// Bytes of entities in memory, about.
-    pub fn cache_bytes(&self) -> u64 {
-        self.cache.bytes()
-    }
 }
 
 #[async_trait]
@@ -190,5 +185,8 @@ impl SystemStore for SqliteStore {
 
     async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError> {
         Ok(self.epochs.read().iter().map(|(tenant, epoch)| (tenant.clone(), *epoch)).collect())
+    }
+    fn cache_bytes(&self) -> Option<u64> {
+        Some(self.cache.bytes())
     }
 }

@@ -1,0 +1,72 @@
+//! From committed changes to their receivers.
+//!
+//! ```text
+//! context.changes ─► Notifier: match ─► one transaction: deliveries, counts, history records, position
+//!                                           │
+//!                                           ├─► topic history
+//!                                           └─► Dispatcher ─► one Endpoint each ─► HTTP ─► recorded in groups
+//! ```
+//!
+//! Invariants
+//! - A change is told at least once to every subscription that it triggers, and goes into the history once.
+//! - Notifications of one subscription about one entity are sent in order, one after the other.
+//! - An endpoint that is slow or away delays no other; what waits is durable and bounded by age and number.
+
+mod client;
+mod completion;
+mod delivery;
+mod endpoint;
+mod history;
+mod matching;
+mod notifier;
+mod own_history;
+mod pending;
+mod row;
+mod schema;
+mod sqlite;
+mod store;
+mod target;
+
+use std::sync::Arc;
+
+use service_kit::Tasks;
+use ::store::{GroupCommit, StoreError, group_commit::GroupCommitOptions};
+
+pub use delivery::DeliveryOptions;
+pub(crate) use notifier::Notifier;
+pub(crate) use own_history::OwnHistory;
+pub use pending::{DeliveryState, SubscriptionKey};
+pub use sqlite::SqliteNotificationStore;
+pub use store::{Bounds, NotificationStore};
+
+use crate::subscription::Registry;
+
+/// Consumer group of topic `context.changes`.
+pub const NOTIFIER_GROUP: &str = "notifier";
+
+/// Starts the delivery tasks; answers the consumer of the changes.
+pub(crate) fn start(
+    registry: Arc<Registry>,
+    own_history: OwnHistory,
+    options: DeliveryOptions,
+    tasks: &Tasks,
+) -> Notifier {
+    let recorder = completion::Recorder { store: registry.deliveries.clone() };
+    let (recorder, work) = GroupCommit::new(Arc::new(recorder), GroupCommitOptions::default());
+    let stop = tasks.stop_token();
+    tasks.spawn("context-broker.delivery-record", async move {
+        work.run(stop).await;
+        Ok::<_, StoreError>(())
+    });
+    let delivery = delivery::Delivery {
+        store: registry.deliveries.clone(),
+        options,
+        registry: registry.clone(),
+        recorder,
+        client: client::HttpClient::new(),
+        clock: registry.clock.clone(),
+        metrics: registry.metrics.clone(),
+    };
+    let caller = delivery::Dispatcher::spawn(Arc::new(delivery), tasks);
+    Notifier::new(registry, matching::Matcher { own_history }, caller)
+}

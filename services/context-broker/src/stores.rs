@@ -1,0 +1,64 @@
+//! Opens the stores that the configuration names, and tells the bus where their outboxes are.
+
+use std::sync::Arc;
+
+use bus::{CONTEXT_CHANGES, HISTORY};
+use service_kit::Tasks;
+use store::{StoreConfig, group_commit::GroupCommitOptions};
+
+use crate::{
+    Config, Deps, StartError,
+    metrics::BrokerMetrics,
+    notification::{NotificationStore, SqliteNotificationStore},
+    store::{
+        ContextStore, SystemStore,
+        sqlite::{SqliteOptions, SqliteStore},
+    },
+};
+
+/// The broker's state.
+pub(crate) struct Stores {
+    pub(crate) context: Arc<dyn ContextStore>,
+    pub(crate) system: Arc<dyn SystemStore>,
+    pub(crate) deliveries: Arc<dyn NotificationStore>,
+}
+
+pub(crate) async fn open(
+    config: &Config,
+    deps: &Deps,
+    metrics: &BrokerMetrics,
+    tasks: &Tasks,
+) -> Result<Stores, StartError> {
+    let observed = metrics.clone();
+    let group_commit = GroupCommitOptions {
+        max_batch: config.commit.max_batch,
+        queue: config.commit.queue,
+        observer: Some(Arc::new(move |report| observed.batch(report.requests, report.took, report.queued))),
+    };
+    match &config.store {
+        StoreConfig::Sqlite => sqlite(config, deps, group_commit, tasks).await,
+        StoreConfig::Postgres(_) => Err(StartError::Config("PostgreSQL is not in this build".to_owned())),
+    }
+}
+
+async fn sqlite(
+    config: &Config,
+    deps: &Deps,
+    group_commit: GroupCommitOptions,
+    tasks: &Tasks,
+) -> Result<Stores, StartError> {
+    let file = |name| StoreConfig::sqlite_file(&config.data_dir, name);
+    let options = SqliteOptions {
+        cache_bytes: config.cache_bytes,
+        max_entity_bytes: config.max_entity_bytes,
+        group_commit,
+    };
+    let opened =
+        SqliteStore::open(&file("context-broker"), options, deps.clock.clone(), tasks).await?;
+    let waker = deps.bus.attach(CONTEXT_CHANGES, opened.outbox, tasks.stop_token()).await?;
+    opened.wake.set(waker).ok();
+    let notifier = SqliteNotificationStore::open(&file("notifier")).await?;
+    notifier.wake_history(deps.bus.attach(HISTORY, notifier.outbox(), tasks.stop_token()).await?);
+    let store = Arc::new(opened.store);
+    Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier) })
+}

@@ -1,0 +1,166 @@
+//! The subscriptions of one tenant, found by what a change is about: those that can't match cost nothing.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ngsi::{Alteration, Error, subscription::Subscription};
+use scope::PathPattern;
+
+use super::{StoredSubscription, SubscriptionId};
+
+/// A subscription that is ready to match.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: SubscriptionId,
+    pub(crate) path: PathPattern,
+    pub(crate) subscription: Subscription,
+    pub(crate) since_epoch: i64,
+    pub(crate) revision: i64,
+}
+
+impl Entry {
+    pub(crate) fn of(stored: &StoredSubscription) -> Result<Self, Error> {
+        Ok(Self {
+            id: stored.id.clone(),
+            path: stored.path.clone(),
+            subscription: Subscription::parse(stored.body.as_bytes())?,
+            since_epoch: stored.since_epoch,
+            revision: stored.revision,
+        })
+    }
+}
+
+/// Entries by the attribute that triggers them.
+#[derive(Debug, Default)]
+struct ByAttribute {
+    any: Vec<usize>,
+    named: HashMap<String, Vec<usize>>,
+}
+
+/// All subscriptions of a tenant as of an epoch.
+#[derive(Debug, Default)]
+pub(crate) struct TenantIndex {
+    pub(crate) epoch: i64,
+    entries: Vec<Arc<Entry>>,
+    by_key: HashMap<SubscriptionId, usize>,
+    by_id: HashMap<String, ByAttribute>,
+    by_type: HashMap<String, ByAttribute>,
+    /// Those that name neither an id nor a type.
+    any: ByAttribute,
+}
+
+impl TenantIndex {
+    /// Builds the index; what `before` has of the same revision is not parsed again.
+    pub(crate) fn build(epoch: i64, stored: &[StoredSubscription], before: &Self) -> Self {
+        let mut index = Self { epoch, ..Self::default() };
+        for one in stored {
+            let known = before.get(&one.id).filter(|entry| entry.revision == one.revision);
+            let entry = match known {
+                Some(entry) => entry.clone(),
+                None => match Entry::of(one) {
+                    Ok(entry) => Arc::new(entry),
+                    Err(error) => {
+                        tracing::error!(subscription = %one.id, %error, "stored subscription not readable");
+                        continue;
+                    }
+                },
+            };
+            index.add(entry);
+        }
+        index
+    }
+
+    fn add(&mut self, entry: Arc<Entry>) {
+        let place = self.entries.len();
+        let condition = &entry.subscription.subject.condition;
+        let deletes =
+            condition.alteration_types.as_ref().is_some_and(|kinds| kinds.contains(&Alteration::Delete));
+        for subject in &entry.subscription.subject.entities {
+            let group = match (&subject.id, &subject.entity_type) {
+                (Some(id), _) => self.by_id.entry(id.clone()).or_default(),
+                (None, Some(entity_type)) => self.by_type.entry(entity_type.clone()).or_default(),
+                (None, None) => &mut self.any,
+            };
+            // A delete triggers whatever the attributes.
+            if condition.attrs.is_empty() || deletes {
+                group.any.push(place);
+            }
+            for name in &condition.attrs {
+                group.named.entry(name.clone()).or_default().push(place);
+            }
+        }
+        self.by_key.insert(entry.id.clone(), place);
+        self.entries.push(entry);
+    }
+
+    pub(crate) fn get(&self, id: &SubscriptionId) -> Option<&Arc<Entry>> {
+        self.by_key.get(id).map(|place| &self.entries[*place])
+    }
+
+    /// Subscriptions that a change of these attributes may trigger, in order of creation, each once.
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        id: &str,
+        entity_type: &str,
+        attributes: impl Iterator<Item = &'a String> + Clone,
+    ) -> Vec<&'a Arc<Entry>> {
+        let groups = [self.by_id.get(id), self.by_type.get(entity_type), Some(&self.any)];
+        let mut places: Vec<usize> = Vec::new();
+        for group in groups.into_iter().flatten() {
+            places.extend(&group.any);
+            if !group.named.is_empty() {
+                places.extend(attributes.clone().filter_map(|name| group.named.get(name)).flatten());
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().map(|place| &self.entries[place]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stored(n: i64, subject: &serde_json::Value) -> StoredSubscription {
+        let body = json!({"subject": subject, "notification": {"http": {"url": "http://sink/"}}});
+        StoredSubscription {
+            id: SubscriptionId::generate(n * 1_000_000),
+            path: PathPattern::parse("/#").unwrap(),
+            body: body.to_string(),
+            since_epoch: n,
+            revision: n,
+            created_us: n,
+        }
+    }
+
+    fn found(index: &TenantIndex, id: &str, entity_type: &str, attributes: &[&str]) -> Vec<i64> {
+        let names: Vec<String> = attributes.iter().map(|&name| name.to_owned()).collect();
+        let names: &'static [String] = names.leak();
+        index.candidates(id, entity_type, names.iter()).iter().map(|entry| entry.revision).collect()
+    }
+
+    #[test]
+    fn only_subscriptions_about_the_entity_and_attribute_are_candidates() {
+        let all = [
+            stored(1, &json!({"entities": [{"id": "e", "type": "T"}]})),
+            stored(2, &json!({"entities": [{"idPattern": ".*", "type": "T"}], "condition": {"attrs": ["a"]}})),
+            stored(3, &json!({"entities": [{"idPattern": ".*"}], "condition": {"attrs": ["b", "a"]}})),
+            stored(4, &json!({"entities": [{"idPattern": "^x"}],
+                "condition": {"attrs": ["b"], "alterationTypes": ["entityDelete"]}})),
+        ];
+        let index = TenantIndex::build(4, &all, &TenantIndex::default());
+        assert_eq!(found(&index, "e", "T", &["a", "b"]), [1, 2, 3, 4]);
+        assert_eq!(found(&index, "f", "T", &["a"]), [2, 3, 4]);
+        assert_eq!(found(&index, "f", "U", &["c"]), [4]);
+    }
+
+    #[test]
+    fn an_unchanged_subscription_is_not_parsed_again() {
+        let all = [stored(1, &json!({"entities": [{"id": "e"}]}))];
+        let first = TenantIndex::build(1, &all, &TenantIndex::default());
+        let second = TenantIndex::build(2, &all, &first);
+        assert!(Arc::ptr_eq(first.get(&all[0].id).unwrap(), second.get(&all[0].id).unwrap()));
+    }
+}

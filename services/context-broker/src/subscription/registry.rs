@@ -1,0 +1,229 @@
+//! The subscriptions of all tenants: changed here for the API, indexed here for the notifier.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ngsi::{
+    Error,
+    subscription::{Counters, Status, Subscription, SubscriptionPatch},
+};
+use parking_lot::{Mutex, RwLock};
+use scope::{PathPattern, Tenant};
+use service_kit::Clock;
+use store::StoreError;
+
+use super::{Entry, StoredSubscription, SubscriptionId, SubscriptionView, TenantIndex};
+use crate::{
+    error::answer_of_store,
+    metrics::BrokerMetrics,
+    notification::{DeliveryState, NotificationStore, SubscriptionKey},
+    store::{ContextStore, Replacement},
+};
+
+/// Changes of a subscription that met another change of it.
+const MAX_CONFLICTS: usize = 10;
+
+pub(crate) struct Registry {
+    pub(crate) store: Arc<dyn ContextStore>,
+    pub(crate) deliveries: Arc<dyn NotificationStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: BrokerMetrics,
+    indexes: RwLock<HashMap<Tenant, Arc<TenantIndex>>>,
+    /// One at a time reads subscriptions.
+    loading: tokio::sync::Mutex<()>,
+    /// Deliveries asked for by a revision below this are cancelled; until the index knows better.
+    cancelled: Mutex<HashMap<SubscriptionKey, i64>>,
+}
+
+impl Registry {
+    pub(crate) fn new(
+        store: Arc<dyn ContextStore>,
+        deliveries: Arc<dyn NotificationStore>,
+        clock: Arc<dyn Clock>,
+        metrics: BrokerMetrics,
+    ) -> Self {
+        Self {
+            store,
+            deliveries,
+            clock,
+            metrics,
+            indexes: RwLock::default(),
+            loading: tokio::sync::Mutex::new(()),
+            cancelled: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn create(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionId, Error> {
+        let id = SubscriptionId::generate(self.clock.now_us());
+        let body = definition(subscription);
+        self.store.insert_subscription(tenant, path, &id, &body).await.map_err(answer_of_store)?;
+        tracing::debug!(tenant = tenant.as_str(), subscription = %id, "subscription created");
+        Ok(id)
+    }
+
+    pub(crate) async fn get(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<SubscriptionView, Error> {
+        let stored = self.stored(tenant, id).await?;
+        let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
+        let state = self.deliveries.state(&key).await.map_err(answer_of_store)?;
+        view(stored, &state)
+    }
+
+    pub(crate) async fn list(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<SubscriptionView>, u64), Error> {
+        let (_, mut stored) = self.store.subscriptions(tenant).await.map_err(answer_of_store)?;
+        stored.retain(|one| one.path == *path);
+        let total = stored.len() as u64;
+        let states = self.deliveries.states(tenant).await.map_err(answer_of_store)?;
+        let states: HashMap<SubscriptionId, DeliveryState> =
+            states.into_iter().map(|(key, state)| (key.id, state)).collect();
+        let nothing = DeliveryState::default();
+        let page = stored.into_iter().skip(offset).take(limit);
+        let views = page.map(|one| {
+            let state = states.get(&one.id).unwrap_or(&nothing).clone();
+            view(one, &state)
+        });
+        Ok((views.collect::<Result<_, _>>()?, total))
+    }
+
+    pub(crate) async fn update(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        patch: SubscriptionPatch,
+    ) -> Result<(), Error> {
+        let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
+        for _ in 0..MAX_CONFLICTS {
+            let stored = self.stored(tenant, id).await?;
+            let state = self.deliveries.state(&key).await.map_err(answer_of_store)?;
+            let mut subscription = Subscription::parse(stored.body.as_bytes())?;
+            let closed = state.closes(stored.revision);
+            let was_inactive = closed || subscription.status == Status::Inactive;
+            // What made itself inactive stays so unless the patch says otherwise.
+            if closed {
+                subscription.status = Status::Inactive;
+            }
+            subscription.merge(patch.clone());
+            let body = definition(&subscription);
+            let reactivated = was_inactive && subscription.status != Status::Inactive;
+            let replacement = Replacement { expected: stored.revision, body: &body, reactivated };
+            let replaced = self.store.replace_subscription(tenant, id, replacement).await;
+            if let Some(replaced) = replaced.map_err(answer_of_store)? {
+                self.cancelled.lock().insert(key.clone(), replaced.revision);
+                let cancelled = self.deliveries.cancel(&key, replaced.revision).await;
+                self.metrics.cancelled(cancelled.map_err(answer_of_store)?);
+                return Ok(());
+            }
+        }
+        tracing::warn!(subscription = %id, "a change of the subscription met another one again and again");
+        Err(Error::unavailable())
+    }
+
+    pub(crate) async fn delete(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
+        if !self.store.delete_subscription(tenant, id).await.map_err(answer_of_store)? {
+            return Err(Error::subscription_not_found());
+        }
+        let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
+        self.cancelled.lock().insert(key.clone(), i64::MAX);
+        let cancelled = self.deliveries.forget(&key).await.map_err(answer_of_store)?;
+        self.metrics.cancelled(cancelled);
+        Ok(())
+    }
+
+    async fn stored(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<StoredSubscription, Error> {
+        let found = self.store.find_subscription(tenant, id).await.map_err(answer_of_store)?;
+        found.ok_or_else(Error::subscription_not_found)
+    }
+
+    /// The tenant's index, complete at least for `epoch`.
+    pub(crate) async fn index(&self, tenant: &Tenant, epoch: i64) -> Result<Arc<TenantIndex>, StoreError> {
+        if let Some(index) = self.fresh(tenant, epoch) {
+            return Ok(index);
+        }
+        let _turn = self.loading.lock().await;
+        if let Some(index) = self.fresh(tenant, epoch) {
+            return Ok(index);
+        }
+        let (loaded, stored) = self.store.subscriptions(tenant).await?;
+        let before = self.indexes.read().get(tenant).cloned().unwrap_or_default();
+        let index = tokio::task::spawn_blocking(move || TenantIndex::build(loaded, &stored, &before))
+            .await
+            .map_err(|error| StoreError::Internal(error.to_string()))?;
+        let index = Arc::new(index);
+        self.indexes.write().insert(tenant.clone(), index.clone());
+        self.cancelled.lock().retain(|key, revision| {
+            let known = || index.get(&key.id).map_or(i64::MAX, |entry| entry.revision);
+            key.tenant != *tenant || known() < *revision
+        });
+        Ok(index)
+    }
+
+    fn fresh(&self, tenant: &Tenant, epoch: i64) -> Option<Arc<TenantIndex>> {
+        self.indexes.read().get(tenant).filter(|index| index.epoch >= epoch).cloned()
+    }
+
+    /// Takes in what other processes changed: reloads the indexes in use that are behind `epochs`.
+    pub(crate) async fn follow(&self, epochs: Vec<(Tenant, i64)>) -> Result<(), StoreError> {
+        for (tenant, epoch) in epochs {
+            let used = self.indexes.read().contains_key(&tenant);
+            if used {
+                self.index(&tenant, epoch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a delivery that `revision` of the subscription asked for is still wanted.
+    pub(crate) async fn wants(&self, key: &SubscriptionKey, revision: i64, now_us: i64) -> bool {
+        if self.cancelled.lock().get(key).is_some_and(|below| revision < *below) {
+            return false;
+        }
+        match self.index(&key.tenant, revision).await {
+            Ok(index) => index
+                .get(&key.id)
+                .is_some_and(|entry| entry.revision <= revision && !entry.subscription.is_expired(now_us)),
+            Err(error) => {
+                // Better sent once too often than lost.
+                tracing::warn!(%error, "subscriptions not read");
+                true
+            }
+        }
+    }
+
+    /// The entry as far as it is known here.
+    pub(crate) fn known(&self, key: &SubscriptionKey) -> Option<Arc<Entry>> {
+        self.indexes.read().get(&key.tenant)?.get(&key.id).cloned()
+    }
+
+    /// What `revision` asked for is no longer sent: it failed too often.
+    pub(crate) fn close(&self, key: &SubscriptionKey, revision: i64) {
+        self.cancelled.lock().insert(key.clone(), revision + 1);
+    }
+}
+
+fn definition(subscription: &Subscription) -> String {
+    String::from_utf8_lossy(&subscription.definition_json()).into_owned()
+}
+
+fn view(stored: StoredSubscription, state: &DeliveryState) -> Result<SubscriptionView, Error> {
+    let counters = Counters {
+        times_sent: state.times_sent.unsigned_abs(),
+        last_notification_us: state.last_notification_us,
+        last_success_us: state.last_success_us,
+        last_success_code: state.last_success_code.and_then(|code| u16::try_from(code).ok()),
+        last_failure_us: state.last_failure_us,
+        last_failure_reason: state.last_failure_reason.clone(),
+        fails: state.fails_counter.unsigned_abs(),
+        closed: state.closes(stored.revision),
+    };
+    let subscription = Subscription::parse(stored.body.as_bytes())?;
+    Ok(SubscriptionView { id: stored.id, path: stored.path, subscription, counters })
+}

@@ -1,0 +1,105 @@
+//! Work that nobody asks for: expired entities, bounds of what waits, gauges, readiness.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{Bus, CONTEXT_CHANGES};
+use service_kit::{Clock, Readiness, Tasks};
+use store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Deps,
+    metrics::BrokerMetrics,
+    notification::{Bounds, NOTIFIER_GROUP},
+    store::SystemStore,
+    subscription::Registry,
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Sweeps of expired entities in one round, at most.
+const SWEEPS: usize = 20;
+
+pub(crate) struct Upkeep {
+    system: Arc<dyn SystemStore>,
+    registry: Arc<Registry>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    readiness: Readiness,
+    metrics: BrokerMetrics,
+    max_age_us: i64,
+    max_per_endpoint: i64,
+}
+
+impl Upkeep {
+    pub(crate) fn start(
+        config: &Config,
+        deps: &Deps,
+        system: Arc<dyn SystemStore>,
+        registry: Arc<Registry>,
+        tasks: &Tasks,
+    ) {
+        let upkeep = Self {
+            system,
+            bus: deps.bus.clone(),
+            clock: deps.clock.clone(),
+            readiness: deps.readiness.clone(),
+            metrics: registry.metrics.clone(),
+            registry,
+            max_age_us: i64::try_from(config.notification.max_age_s)
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1_000_000),
+            max_per_endpoint: i64::from(config.notification.max_per_endpoint),
+        };
+        tasks.spawn("context-broker.upkeep", upkeep.run(tasks.stop_token()));
+    }
+
+    async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut ticker = tokio::time::interval(EVERY);
+        ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticker.tick() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            let round = self.round().await;
+            if let Err(error) = &round {
+                tracing::debug!(%error, "upkeep failed, it is tried again");
+            }
+            self.readiness.set("context-broker.store", round.map_err(|error| error.to_string()));
+        }
+    }
+
+    async fn round(&self) -> Result<(), StoreError> {
+        self.registry.store.check().await?;
+        self.registry.deliveries.check().await?;
+        let now_us = self.clock.now_us();
+        for _ in 0..SWEEPS {
+            match self.system.sweep_expired(now_us).await? {
+                0 => break,
+                swept => self.metrics.expired(swept),
+            }
+        }
+        self.registry.follow(self.system.subscription_epochs().await?).await?;
+        let waiting = self.registry.deliveries.pending().await?;
+        self.metrics.pending(waiting);
+        if waiting > 0 {
+            let bounds = Bounds {
+                not_before_us: now_us.saturating_sub(self.max_age_us),
+                max_per_endpoint: self.max_per_endpoint,
+            };
+            let dropped = self.registry.deliveries.enforce(bounds).await?;
+            if dropped > 0 {
+                tracing::warn!(dropped, "notifications dropped: too old or too many for one endpoint");
+                self.metrics.dropped(dropped);
+            }
+        }
+        if let Some(bytes) = self.system.cache_bytes() {
+            self.metrics.cache_bytes(bytes);
+        }
+        match self.bus.lag(CONTEXT_CHANGES, NOTIFIER_GROUP).await {
+            Ok(lag) => self.metrics.notifier_lag(lag),
+            Err(error) => tracing::debug!(%error, "lag of the notifier not known"),
+        }
+        Ok(())
+    }
+}
