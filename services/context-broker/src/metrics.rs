@@ -15,13 +15,13 @@ use crate::update::Applied;
 const SERVICE: &str = "context-broker";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     outcome: &'static str,
 }
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct BrokerMetrics {
+pub(crate) struct BrokerMetrics {
     operations: Family<Outcome, Counter>,
     batch_size: Histogram,
     commit_seconds: Histogram,
@@ -37,7 +37,7 @@ pub struct BrokerMetrics {
 }
 
 impl BrokerMetrics {
-    pub fn register(metrics: &Metrics) -> Self {
+    pub(crate) fn register(metrics: &Metrics) -> Self {
         let own = Self {
             operations: Family::default(),
             batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),

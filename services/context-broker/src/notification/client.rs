@@ -18,7 +18,7 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 32;
 
 /// What came of one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// The receiver answered with this status, whatever it is.
     Status(u16),
     /// No answer; the text is what clients of Orion know from libcurl.
@@ -29,12 +29,12 @@ pub enum Answer {
 
 impl Answer {
     /// Whether the same notification shall be tried again (decision 17).
-    pub fn is_retryable(&self) -> bool {
+    pub(super) fn is_retryable(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Status(429 | 502..=504))
     }
 
     /// For metrics.
-    pub fn outcome(&self) -> &'static str {
+    pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Status(200..=299) => "accepted",
             Self::Status(_) if self.is_retryable() => "busy",
@@ -47,12 +47,12 @@ impl Answer {
 
 /// A pool of connections to receivers. Cheap to clone.
 #[derive(Clone)]
-pub struct HttpClient {
+pub(super) struct HttpClient {
     inner: Client<HttpConnector<GuardedResolver>, Full<Bytes>>,
 }
 
 impl HttpClient {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut connector = HttpConnector::new_with_resolver(GuardedResolver);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -65,7 +65,7 @@ impl HttpClient {
     }
 
     /// Sends `request` and waits for the status, at most `timeout` in all.
-    pub async fn send(&self, request: http::Request<Full<Bytes>>, timeout: Duration) -> Answer {
+    pub(super) async fn send(&self, request: http::Request<Full<Bytes>>, timeout: Duration) -> Answer {
         if request.uri().scheme_str() != Some("http") {
             return Answer::Refused("Unsupported protocol");
         }

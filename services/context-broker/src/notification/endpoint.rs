@@ -83,19 +83,14 @@ impl Endpoint {
                 return call;
             }
             let is_idle = self.in_flight.is_empty() && self.known.is_empty() && !self.more;
+            let pause = self.not_before.filter(|_| !stop.is_cancelled());
             tokio::select! {
                 Some(sent) = self.in_flight.next() => self.finish(sent),
                 Ok(()) = calls.changed() => self.more = true,
-                () = self.pause(), if self.not_before.is_some() && !stop.is_cancelled() => self.not_before = None,
+                () = until(pause), if pause.is_some() => self.not_before = None,
                 () = tokio::time::sleep(idle), if is_idle => return call,
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
-        }
-    }
-
-    async fn pause(&self) {
-        if let Some(not_before) = self.not_before {
-            tokio::time::sleep_until(not_before).await;
         }
     }
 
@@ -178,6 +173,13 @@ impl Endpoint {
         // Between half and all of it, so that replicas and endpoints do not march in step.
         let jittered = doubled.mul_f64(rand::random_range(0.5..=1.0));
         self.not_before = Some(Instant::now() + jittered);
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,16 +14,16 @@ use tower::Service;
 /// The address may not be reached from here.
 #[derive(Debug, thiserror::Error)]
 #[error("link-local address refused")]
-pub struct Refused;
+pub(super) struct Refused;
 
 /// The name has no address.
 #[derive(Debug, thiserror::Error)]
 #[error("name not resolved: {0}")]
-pub struct Unresolved(#[source] io::Error);
+pub(super) struct Unresolved(#[source] io::Error);
 
 /// Whether `address` is one that a notification never goes to: 169.254.0.0/16 (where clouds keep their credentials),
 /// fe80::/10, and both written as IPv4 in IPv6.
-pub fn is_refused(address: IpAddr) -> bool {
+pub(super) fn is_refused(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || embedded_v4(v6).is_some_and(|v4| v4.is_link_local()),
@@ -43,7 +43,7 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
 }
 
 /// Checks a host that is written as an address; a name passes and is checked once it is resolved.
-pub fn check_host(host: &str) -> Result<(), Refused> {
+pub(super) fn check_host(host: &str) -> Result<(), Refused> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
         Ok(address) if is_refused(address) => Err(Refused),
@@ -53,7 +53,7 @@ pub fn check_host(host: &str) -> Result<(), Refused> {
 
 /// Resolves names with the system's resolver and drops refused addresses.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct GuardedResolver;
+pub(super) struct GuardedResolver;
 
 impl Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
