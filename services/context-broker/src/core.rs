@@ -37,9 +37,9 @@ impl Core {
         operations: Vec<Operation>,
         cause: &RequestContext,
     ) -> Vec<Result<Applied, Error>> {
-        let writes = operations.into_iter().map(|operation| {
-            self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() })
-        });
+        let writes = operations
+            .into_iter()
+            .map(|operation| self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() }));
         // Polled in order, so that they enter the queue of the group commit in order.
         futures::future::join_all(writes).await
     }

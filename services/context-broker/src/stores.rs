@@ -53,8 +53,7 @@ async fn sqlite(
         max_entity_bytes: config.max_entity_bytes,
         group_commit,
     };
-    let opened =
-        SqliteStore::open(&file("context-broker"), options, deps.clock.clone(), tasks).await?;
+    let opened = SqliteStore::open(&file("context-broker"), options, deps.clock.clone(), tasks).await?;
     let waker = deps.bus.attach(CONTEXT_CHANGES, opened.outbox, tasks.stop_token()).await?;
     opened.wake.set(waker).ok();
     let notifier = SqliteNotificationStore::open(&file("notifier")).await?;

@@ -41,10 +41,7 @@ pub struct GrpcApi {
 
 #[tonic::async_trait]
 impl ContextBroker for GrpcApi {
-    async fn update(
-        &self,
-        request: Request<v1::UpdateRequest>,
-    ) -> Result<Response<v1::UpdateReply>, Status> {
+    async fn update(&self, request: Request<v1::UpdateRequest>) -> Result<Response<v1::UpdateReply>, Status> {
         let updates = request.into_inner().updates;
         if updates.len() > MAX_UPDATES {
             return Err(Status::invalid_argument(format!("too many updates, max: {MAX_UPDATES}")));
@@ -175,13 +172,14 @@ fn code(word: ErrorWord) -> tonic::Code {
 
 fn status(error: Error) -> Status {
     let mut status = Status::new(code(error.word), error.description.into_owned());
-    status.metadata_mut().insert("ngsi-error", tonic::metadata::MetadataValue::from_static(error.word.as_str()));
+    status
+        .metadata_mut()
+        .insert("ngsi-error", tonic::metadata::MetadataValue::from_static(error.word.as_str()));
     status
 }
 
 fn query_scope(tenant: &str, paths: &[String]) -> Result<QueryScope, Error> {
-    let tenant =
-        Tenant::from_header(Some(tenant)).map_err(|error| Error::bad_request(error.to_string()))?;
+    let tenant = Tenant::from_header(Some(tenant)).map_err(|error| Error::bad_request(error.to_string()))?;
     if paths.is_empty() {
         return Ok(QueryScope::whole_tenant(tenant));
     }
@@ -197,11 +195,8 @@ fn query_of(request: &v1::QueryEntitiesRequest) -> Result<EntityQuery, Error> {
         ),
     };
     let types = (!request.entity_type.is_empty()).then(|| request.entity_type.clone());
-    let selector = EntitySelector {
-        id_pattern,
-        types: types.into_iter().collect(),
-        ..EntitySelector::default()
-    };
+    let selector =
+        EntitySelector { id_pattern, types: types.into_iter().collect(), ..EntitySelector::default() };
     let q = match request.q.as_str() {
         "" => None,
         q => Some(Expression::parse(q, QueryKind::Attributes)?),

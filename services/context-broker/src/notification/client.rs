@@ -106,7 +106,8 @@ fn classify(error: &hyper_util::client::legacy::Error) -> Answer {
         if source.is::<Unresolved>() {
             return Answer::Failed("Could not resolve hostname");
         }
-        if source.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
+        if source.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
+        {
             return Answer::Failed("Timeout was reached");
         }
         cause = source.source();
@@ -133,7 +134,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let answer = HttpClient::new().send(request(&format!("http://{address}/")), Duration::from_secs(5)).await;
+        let answer =
+            HttpClient::new().send(request(&format!("http://{address}/")), Duration::from_secs(5)).await;
         assert_eq!(answer, Answer::Failed("Could not connect to server"));
         assert!(answer.is_retryable());
     }
@@ -166,7 +168,10 @@ mod tests {
     async fn link_local_and_unknown_schemes_are_refused_without_a_try() {
         let client = HttpClient::new();
         for url in ["http://169.254.169.254/latest", "https://127.0.0.1/"] {
-            assert!(matches!(client.send(request(url), Duration::from_secs(1)).await, Answer::Refused(_)), "{url}");
+            assert!(
+                matches!(client.send(request(url), Duration::from_secs(1)).await, Answer::Refused(_)),
+                "{url}"
+            );
         }
     }
 }

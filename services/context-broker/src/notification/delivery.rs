@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use service_kit::{Clock, Tasks};
-use store::{StoreError, GroupCommit};
+use store::{GroupCommit, StoreError};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -66,9 +66,7 @@ impl Delivery {
         self.metrics.notification(answer.outcome());
         match answer {
             Answer::Status(code) if !answer.is_retryable() => Fate::Delivered { code },
-            Answer::Status(code) => {
-                Fate::Failed { reason: format!("HTTP status {code}"), code: Some(code) }
-            }
+            Answer::Status(code) => Fate::Failed { reason: format!("HTTP status {code}"), code: Some(code) },
             Answer::Failed(reason) => Fate::Failed { reason: reason.to_owned(), code: None },
             Answer::Refused(reason) => Fate::Dropped { reason: reason.to_owned() },
         }

@@ -110,12 +110,8 @@ impl Matcher {
                 time_index_attribute: time_index.map(|(_, value)| value.clone()).next().unwrap_or_default(),
             });
         }
-        let envelope = Envelope {
-            subscription_id: entry.id.as_str(),
-            tenant,
-            correlator,
-            user_agent: USER_AGENT,
-        };
+        let envelope =
+            Envelope { subscription_id: entry.id.as_str(), tenant, correlator, user_agent: USER_AGENT };
         let request = subscription.notification(&view, &envelope);
         let mut headers = request.headers;
         headers.extend(trace_headers(trace));

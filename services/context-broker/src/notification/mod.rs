@@ -29,8 +29,8 @@ mod target;
 
 use std::sync::Arc;
 
-use service_kit::Tasks;
 use ::store::{GroupCommit, StoreError, group_commit::GroupCommitOptions};
+use service_kit::Tasks;
 
 pub use delivery::DeliveryOptions;
 pub(crate) use notifier::Notifier;

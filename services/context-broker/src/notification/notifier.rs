@@ -15,7 +15,10 @@ use super::{
     matching::{Matcher, Prepared},
     store::{Intake, Match, NotificationStore},
 };
-use crate::{metrics::BrokerMetrics, subscription::{Registry, TenantIndex}};
+use crate::{
+    metrics::BrokerMetrics,
+    subscription::{Registry, TenantIndex},
+};
 
 /// Entities whose last version is remembered, so that a change which the bus brings twice is told once.
 const REMEMBERED: u64 = 200_000;
@@ -50,7 +53,11 @@ impl Notifier {
         let mut changes = Vec::with_capacity(batch.records.len());
         for record in &batch.records {
             let Ok(change) = ContextChange::decode(record.payload.clone()) else {
-                tracing::error!(topic = batch.topic, offset = record.offset, "change not readable, passed over");
+                tracing::error!(
+                    topic = batch.topic,
+                    offset = record.offset,
+                    "change not readable, passed over"
+                );
                 continue;
             };
             let told = last.get(&record.key).copied().or_else(|| self.told.get(&record.key));
@@ -62,7 +69,10 @@ impl Notifier {
         changes
     }
 
-    async fn matches(&self, changes: Vec<ContextChange>) -> Result<(Vec<ContextChange>, Vec<Match>), ConsumeError> {
+    async fn matches(
+        &self,
+        changes: Vec<ContextChange>,
+    ) -> Result<(Vec<ContextChange>, Vec<Match>), ConsumeError> {
         let mut epochs: HashMap<&str, i64> = HashMap::new();
         for change in &changes {
             let epoch = epochs.entry(&change.tenant).or_insert(0);

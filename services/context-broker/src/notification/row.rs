@@ -56,7 +56,8 @@ impl StateRow {
 }
 
 fn key(tenant: &str, subscription: &str) -> Result<SubscriptionKey, StoreError> {
-    let unreadable = || StoreError::Internal(format!("subscription {subscription} of {tenant} has no valid key"));
+    let unreadable =
+        || StoreError::Internal(format!("subscription {subscription} of {tenant} has no valid key"));
     Ok(SubscriptionKey {
         tenant: Tenant::from_header(Some(tenant)).map_err(|_| unreadable())?,
         id: SubscriptionId::parse(subscription).map_err(|_| unreadable())?,
@@ -128,7 +129,9 @@ pub(super) fn take_in(completions: &[Completion], states: &mut States) -> Tries 
     for completion in completions {
         match completion.fate {
             Fate::Failed { .. } => tries.again.push(completion.seq),
-            Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::Cancelled => tries.gone.push(completion.seq),
+            Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::Cancelled => {
+                tries.gone.push(completion.seq)
+            }
         }
         if completion.fate == Fate::Cancelled {
             continue;

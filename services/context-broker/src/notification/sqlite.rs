@@ -48,7 +48,8 @@ impl NotificationStore for SqliteNotificationStore {
         let mut transaction = self.pools.begin().await?;
         let (expected, next) = (intake.expected, intake.next);
         let moved =
-            position::advance_sqlite(&mut transaction, intake.topic, intake.partition, expected, next).await?;
+            position::advance_sqlite(&mut transaction, intake.topic, intake.partition, expected, next)
+                .await?;
         if !moved {
             return Ok(None);
         }
@@ -128,7 +129,10 @@ impl NotificationStore for SqliteNotificationStore {
         rows.into_iter().map(PendingRow::decode).collect()
     }
 
-    async fn complete(&self, completions: Vec<Completion>) -> Result<Vec<(SubscriptionKey, i64)>, StoreError> {
+    async fn complete(
+        &self,
+        completions: Vec<Completion>,
+    ) -> Result<Vec<(SubscriptionKey, i64)>, StoreError> {
         let mut keys: Vec<SubscriptionKey> = completions.iter().map(|one| one.subscription.clone()).collect();
         keys.sort();
         keys.dedup();
@@ -172,9 +176,8 @@ impl NotificationStore for SqliteNotificationStore {
     }
 
     async fn pending(&self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pending_delivery")
-            .fetch_one(&self.pools.reader)
-            .await?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&self.pools.reader).await?;
         Ok(count.unsigned_abs())
     }
 
@@ -200,10 +203,8 @@ async fn load_states(
         "SELECT s.tenant, s.subscription, {STATE} FROM json_each(?) k CROSS JOIN subscription_state s \
          ON s.tenant = k.value ->> 0 AND s.subscription = k.value ->> 1"
     );
-    let rows: Vec<StateRow> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(json(&pairs))
-        .fetch_all(&mut **transaction)
-        .await?;
+    let rows: Vec<StateRow> =
+        sqlx::query_as(AssertSqlSafe(statement)).bind(json(&pairs)).fetch_all(&mut **transaction).await?;
     rows.into_iter().map(StateRow::decode).collect()
 }
 
@@ -218,7 +219,13 @@ async fn store_states(
         .filter(|(key, state)| before.get(*key) != Some(*state))
         .map(|(key, s)| {
             (
-                (key.tenant.as_str(), key.id.as_str(), s.times_sent, s.last_notification_us, s.last_success_us),
+                (
+                    key.tenant.as_str(),
+                    key.id.as_str(),
+                    s.times_sent,
+                    s.last_notification_us,
+                    s.last_success_us,
+                ),
                 (s.last_success_code, s.last_failure_us, s.last_failure_reason.as_deref()),
                 (s.fails_counter, s.accepted_us, s.closed_revision),
             )
@@ -286,13 +293,12 @@ async fn cancel(
     key: &SubscriptionKey,
     revision: i64,
 ) -> Result<u64, StoreError> {
-    let cancelled = sqlx::query(
-        "DELETE FROM pending_delivery WHERE tenant = ? AND subscription = ? AND revision < ?",
-    )
-    .bind(key.tenant.as_str())
-    .bind(key.id.as_str())
-    .bind(revision)
-    .execute(&mut **transaction)
-    .await?;
+    let cancelled =
+        sqlx::query("DELETE FROM pending_delivery WHERE tenant = ? AND subscription = ? AND revision < ?")
+            .bind(key.tenant.as_str())
+            .bind(key.id.as_str())
+            .bind(revision)
+            .execute(&mut **transaction)
+            .await?;
     Ok(cancelled.rows_affected())
 }

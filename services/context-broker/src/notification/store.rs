@@ -126,7 +126,8 @@ pub trait NotificationStore: Send + Sync + 'static {
     async fn waiting(&self, endpoint: &str, limit: u32) -> Result<Vec<Pending>, StoreError>;
 
     /// Records tries; answers the subscriptions that became inactive, with the revision.
-    async fn complete(&self, completions: Vec<Completion>) -> Result<Vec<(SubscriptionKey, i64)>, StoreError>;
+    async fn complete(&self, completions: Vec<Completion>)
+    -> Result<Vec<(SubscriptionKey, i64)>, StoreError>;
 
     /// Drops what is beyond the bounds; how many.
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError>;
@@ -139,7 +140,10 @@ pub trait NotificationStore: Send + Sync + 'static {
 }
 
 /// The records for the history of what passed: one per change, with the union of the attributes (decision 14).
-pub(super) fn history_records(changes: &[proto::v1::ContextChange], parts: Vec<HistoryPart>) -> Vec<Outgoing> {
+pub(super) fn history_records(
+    changes: &[proto::v1::ContextChange],
+    parts: Vec<HistoryPart>,
+) -> Vec<Outgoing> {
     let mut records: Vec<HistoryPart> = Vec::new();
     for part in parts {
         // Parts come in the order of their changes.

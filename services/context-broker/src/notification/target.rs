@@ -79,9 +79,13 @@ mod tests {
 
     #[test]
     fn link_local_addresses_are_refused_in_every_spelling() {
-        for host in
-            ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[::169.254.0.1]", "[64:ff9b::a9fe:a9fe]"]
-        {
+        for host in [
+            "169.254.169.254",
+            "[fe80::1]",
+            "[::ffff:169.254.169.254]",
+            "[::169.254.0.1]",
+            "[64:ff9b::a9fe:a9fe]",
+        ] {
             assert!(check_host(host).is_err(), "{host}");
         }
         for host in ["127.0.0.1", "10.0.0.1", "[::1]", "169.255.0.1", "sink.example", "[2001:db8::1]"] {

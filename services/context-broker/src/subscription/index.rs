@@ -145,10 +145,16 @@ mod tests {
     fn only_subscriptions_about_the_entity_and_attribute_are_candidates() {
         let all = [
             stored(1, &json!({"entities": [{"id": "e", "type": "T"}]})),
-            stored(2, &json!({"entities": [{"idPattern": ".*", "type": "T"}], "condition": {"attrs": ["a"]}})),
+            stored(
+                2,
+                &json!({"entities": [{"idPattern": ".*", "type": "T"}], "condition": {"attrs": ["a"]}}),
+            ),
             stored(3, &json!({"entities": [{"idPattern": ".*"}], "condition": {"attrs": ["b", "a"]}})),
-            stored(4, &json!({"entities": [{"idPattern": "^x"}],
-                "condition": {"attrs": ["b"], "alterationTypes": ["entityDelete"]}})),
+            stored(
+                4,
+                &json!({"entities": [{"idPattern": "^x"}],
+                "condition": {"attrs": ["b"], "alterationTypes": ["entityDelete"]}}),
+            ),
         ];
         let index = TenantIndex::build(4, &all, &TenantIndex::default());
         assert_eq!(found(&index, "e", "T", &["a", "b"]), [1, 2, 3, 4]);
