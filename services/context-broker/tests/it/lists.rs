@@ -1,0 +1,99 @@
+//! ngsi-v2.md 6 and 7: lists of entities and of types.
+
+use crate::broker::{Broker, request};
+
+async fn broker() -> Broker {
+    let broker = Broker::start().await;
+    for entity in [
+        r#"{"id":"room1","type":"Room","t":{"value":20},"s":{"value":"warm"}}"#,
+        r#"{"id":"room2","type":"Room","t":{"value":25}}"#,
+        r#"{"id":"car1","type":"Car","t":{"value":"20"},"v":{"value":{"k":1}}}"#,
+    ] {
+        broker.given(entity).await;
+    }
+    broker
+}
+
+async fn ids(broker: &Broker, query: &str) -> String {
+    let reply = broker.send(request(&format!("GET /v2/entities{query}"))).await;
+    assert_eq!(reply.status, 200, "{query}: {}", reply.body);
+    let entities: Vec<serde_json::Value> = serde_json::from_str(&reply.body).unwrap();
+    entities.iter().map(|entity| entity["id"].as_str().unwrap()).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn entities_are_selected_by_every_parameter() {
+    let broker = broker().await;
+    for (query, expected) in [
+        ("", "room1 room2 car1"),
+        ("/", "room1 room2 car1"),
+        ("?type=Room", "room1 room2"),
+        ("?type=Car,Room", "room1 room2 car1"),
+        ("?id=car1,room2", "room2 car1"),
+        ("?idPattern=1$", "room1 car1"),
+        ("?typePattern=^C", "car1"),
+        ("?idPattern=.*&type=Car", "car1"),
+        ("?q=t==20", "room1"),
+        ("?q=t>20", "room2"),
+        ("?q=t%3E19%3Bt%3C21", "room1"),
+        ("?q=t=='20'", "car1"),
+        ("?q=s", "room1"),
+        ("?q=!s", "room2 car1"),
+        ("?q=v.k==1", "car1"),
+        ("?q=t==20..30", "room1 room2"),
+        ("?orderBy=!id", "room2 room1 car1"),
+        ("?orderBy=t", "room1 room2 car1"),
+        ("?limit=1&offset=1", "room2"),
+        ("?offset=10", ""),
+        ("?limit=0", ""),
+        ("?unknown=1", "room1 room2 car1"),
+    ] {
+        assert_eq!(ids(&broker, query).await, expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_total_is_told_when_asked_for_in_any_order_of_options() {
+    let broker = broker().await;
+    for (query, total) in [
+        ("?options=count&limit=1", Some("3")),
+        ("?options=count,normalized&type=Room", Some("2")),
+        ("?options=values,count&q=t%3E20", Some("1")),
+        ("?options=count&limit=0", Some("3")),
+        ("?options=keyValues", None),
+    ] {
+        let reply = broker.send(request(&format!("GET /v2/entities{query}"))).await;
+        assert_eq!(reply.header("fiware-total-count"), total, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn bad_queries_are_named() {
+    let broker = Broker::start().await;
+    for (query, description) in [
+        ("id=a&idPattern=b", "Incompatible parameters: id, IdPattern"),
+        ("type=a&typePattern=b", "Incompatible parameters: type, typePattern"),
+        ("q=a%3E1..2", "ranges only valid for equal and not equal ops"),
+        ("q=;", "empty q-item"),
+        ("mq=a", "no metadata in right-hand-side of q-item"),
+        ("orderBy=a,a", "duplicate orderBy token detected"),
+        ("q=a~=(", "error compiling filter regex: &#39;&#40;&#39;"),
+    ] {
+        broker.refuses(request(&format!("GET /v2/entities?{query}")), 400, "BadRequest", description).await;
+    }
+}
+
+#[tokio::test]
+async fn types_are_listed_with_their_attributes() {
+    let broker = broker().await;
+    let car = r#""attrs":{"t":{"types":["Text"]},"v":{"types":["StructuredValue"]}},"count":1"#;
+    let room = r#""attrs":{"s":{"types":["Text"]},"t":{"types":["Number"]}},"count":2"#;
+    let all = format!(r#"[{{"type":"Car",{car}}},{{"type":"Room",{room}}}]"#);
+    let reply = broker.expect(request("GET /v2/types?options=count"), 200, &all).await;
+    assert_eq!(reply.header("fiware-total-count"), Some("2"));
+    broker.expect(request("GET /v2/types?options=values"), 200, r#"["Car","Room"]"#).await;
+    let without = r#"[{"type":"Room","attrs":{"s":{"types":[]},"t":{"types":[]}},"count":2}]"#;
+    broker.expect(request("GET /v2/types?options=noAttrDetail&offset=1"), 200, without).await;
+    broker.expect(request("GET /v2/types/Room"), 200, &format!("{{{room}}}")).await;
+    broker.refuses(request("GET /v2/types/Boat"), 404, "NotFound", "Entity type not found").await;
+}
