@@ -1,0 +1,147 @@
+use std::{
+    path::{Path, PathBuf},
+    process::Command as Program,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use bench::{
+    cases::{Bench, GROUPS, Results, Sizes},
+    floor, load, machine,
+    report::{Circumstances, Report},
+};
+use clap::{Args, Parser, Subcommand};
+
+/// Measures the mesh: starts it, loads it on a fixed schedule, and compares it with a bare HTTP handler.
+#[derive(Parser)]
+#[command(name = "thingmesh-bench", args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The bare handler (started by the measurement itself).
+    #[command(hide = true)]
+    Floor(FloorArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct FloorArgs {
+    #[arg(long)]
+    pub(crate) status: u16,
+    #[arg(long, default_value = "")]
+    pub(crate) content_type: String,
+    #[arg(long)]
+    pub(crate) body: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct MeasureArgs {
+    /// A smoke run: small worlds, short loads; its figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Write docs/performance.md and its plots.
+    #[arg(long)]
+    write: bool,
+    /// Only these groups of figures, separated by commas: rest, broker, list, measure, fan-out, history, gateway, scaling.
+    #[arg(long, value_delimiter = ',', value_name = "GROUP")]
+    only: Vec<String>,
+    /// The program to measure; default: `thingmesh` beside this one.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Where data folders are made while measuring; must be on a real disk.
+    #[arg(long, value_name = "DIR", default_value = "target")]
+    folder: PathBuf,
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    connections: usize,
+}
+
+pub(crate) fn measure(args: MeasureArgs) -> Result<()> {
+    let bench = prepare(&args)?;
+    let groups: Vec<&str> = match args.only.as_slice() {
+        [] => GROUPS.to_vec(),
+        only => only.iter().map(String::as_str).collect(),
+    };
+    let circumstances = circumstances(&bench)?;
+    let commit_time = bench.effort.step;
+    eprintln!("committing to {}", bench.folder.display());
+    let commits = floor::commit_rates(&bench.folder, commit_time)?;
+    let mut results = Results::default();
+    for group in groups {
+        eprintln!("measuring {group} (load average {:.1})", machine::load_average());
+        bench.measure(group, &mut results).with_context(|| format!("group {group}"))?;
+    }
+    let report = Report { circumstances, commits, results };
+    print!("{}", report.tables());
+    if args.write {
+        report.write(Path::new("."))?;
+    }
+    Ok(())
+}
+
+fn prepare(args: &MeasureArgs) -> Result<Bench> {
+    let own_program = floor::own_program()?;
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => own_program.with_file_name("thingmesh"),
+    };
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is not there: build it first, or use bench/run",
+        program.display()
+    );
+    std::fs::create_dir_all(&args.folder)?;
+    let seconds = |full: u64, quick_millis: u64| {
+        if args.quick { Duration::from_millis(quick_millis) } else { Duration::from_secs(full) }
+    };
+    let effort = load::Effort {
+        connections: if args.quick { args.connections.min(8) } else { args.connections },
+        warm_up: seconds(2, 100),
+        step: seconds(4, 200),
+        steady: seconds(8, 300),
+        // Nothing is to be read from a quick run, also not on a machine that is busy with other tests.
+        p99_limit: if args.quick { Duration::from_secs(10) } else { Duration::from_millis(25) },
+    };
+    let sizes = if args.quick {
+        Sizes {
+            entities: 100,
+            listed: 500,
+            points: 10_000,
+            devices: 10,
+            entity_steps: vec![10, 500],
+            subscription_steps: vec![1, 50],
+        }
+    } else {
+        Sizes {
+            entities: 10_000,
+            listed: 100_000,
+            points: 1_000_000,
+            devices: 1000,
+            entity_steps: vec![10, 100, 1000, 10_000, 100_000, 1_000_000],
+            subscription_steps: vec![1, 10, 100, 1000, 10_000],
+        }
+    };
+    Ok(Bench { program, own_program, folder: args.folder.canonicalize()?, effort, sizes })
+}
+
+fn circumstances(bench: &Bench) -> Result<Circumstances> {
+    let output = Program::new(&bench.program).arg("version").output()?;
+    let version =
+        String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned();
+    let folder = bench.program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let shown = std::env::args().skip(1).filter(|argument| !argument.contains('/'));
+    Ok(Circumstances {
+        machine: machine::describe(),
+        commit: machine::commit(),
+        date: machine::today(),
+        command: ["bench/run".to_owned()].into_iter().chain(shown).collect::<Vec<_>>().join(" "),
+        profile: format!("{version}, profile {folder}"),
+        connections: bench.effort.connections,
+        p99_limit_millis: bench.effort.p99_limit.as_millis(),
+        load_before: machine::load_average(),
+    })
+}

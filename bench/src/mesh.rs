@@ -1,0 +1,142 @@
+//! The mesh under measurement: `thingmesh up` in a process and a data folder of its own.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    load::{Load, Requests, Target, call, drive, request},
+    process::Server,
+};
+
+const GATEWAY: u16 = 8000;
+const CONTEXT_BROKER: u16 = 1026;
+const TIME_SERIES: u16 = 8668;
+const AGENT_NORTH: u16 = 4041;
+const AGENT_SOUTH: u16 = 7896;
+const ADMIN: u16 = 9600;
+const ALL_PORTS: [u16; 10] =
+    [GATEWAY, CONTEXT_BROKER, 1027, TIME_SERIES, 8669, AGENT_NORTH, AGENT_SOUTH, 4042, 9191, ADMIN];
+
+/// The tenant of all measurements.
+pub const TENANT: &str = "bench";
+/// Longest time to readiness before it counts as broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running mesh.
+pub struct Mesh {
+    pub server: Server,
+    /// From the start of the process to its first "ready".
+    pub start_time: Duration,
+    program: PathBuf,
+    data: tempfile::TempDir,
+    offset: u16,
+}
+
+impl Mesh {
+    /// Starts `program` with a new data folder under `folder` and waits until it is ready.
+    pub fn start(program: &Path, folder: &Path) -> Result<Self> {
+        let data = tempfile::Builder::new().prefix("bench-mesh-").tempdir_in(folder)?;
+        let offset = free_offset()?;
+        let mut command = Command::new(program);
+        command.arg("up").arg("--data-dir").arg(data.path()).arg("--port-offset").arg(offset.to_string());
+        let log = data.path().join("bench.log");
+        let started = Instant::now();
+        let mut server = Server::spawn(&mut command, &log)?;
+        while !is_ready(local(ADMIN + offset)) {
+            if server.has_ended() || started.elapsed() > PATIENCE {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                bail!("{} is not ready after {:?}; it said:\n{said}", program.display(), started.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let start_time = started.elapsed();
+        Ok(Self { server, start_time, program: program.to_owned(), data, offset })
+    }
+
+    pub fn gateway(&self) -> SocketAddr {
+        local(GATEWAY + self.offset)
+    }
+
+    pub fn broker(&self) -> SocketAddr {
+        local(CONTEXT_BROKER + self.offset)
+    }
+
+    pub fn time_series(&self) -> SocketAddr {
+        local(TIME_SERIES + self.offset)
+    }
+
+    pub fn agent_north(&self) -> SocketAddr {
+        local(AGENT_NORTH + self.offset)
+    }
+
+    pub fn agent_south(&self) -> SocketAddr {
+        local(AGENT_SOUTH + self.offset)
+    }
+
+    /// Where its state lies.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// A token that the gateway takes for [`TENANT`].
+    pub fn token(&self) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(["token", "--tenant", TENANT, "--ttl", "24h", "--data-dir"]).arg(self.data.path());
+        let output = command.output()?;
+        anyhow::ensure!(output.status.success(), "no token: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// One JSON call as [`TENANT`]; an error unless it is answered below 300.
+    pub fn post(&self, address: SocketAddr, path: &str, body: &serde_json::Value) -> Result<()> {
+        let body = body.to_string();
+        let (status, _, answer) =
+            call(address, |out| request(out, "POST", path, &json_headers(), body.as_bytes()))?;
+        anyhow::ensure!(status < 300, "POST {path}: {status} {}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
+    /// Sends exactly the requests `0..total` over a few connections; an error unless all are answered well.
+    pub fn fill(&self, address: SocketAddr, total: u64, what: &str, requests: &Requests) -> Result<Duration> {
+        let target = Target { address, connections: 8 };
+        let outcome = drive(target, requests, Load::All { total })?.all_well(what)?;
+        anyhow::ensure!(outcome.done == total, "{what}: {} of {total} sent in time", outcome.done);
+        Ok(outcome.elapsed)
+    }
+}
+
+/// Header lines of a JSON request of [`TENANT`].
+pub fn json_headers() -> String {
+    format!("fiware-service: {TENANT}\r\nfiware-servicepath: /\r\ncontent-type: application/json\r\n")
+}
+
+/// Header lines of a request of [`TENANT`] without a body.
+pub fn tenant_headers() -> String {
+    format!("fiware-service: {TENANT}\r\nfiware-servicepath: /\r\n")
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    call(admin, |out| request(out, "GET", "/readyz", "", &[])).is_ok_and(|(status, _, _)| status == 200)
+}
+
+/// An offset with which all ports of the mesh are free now.
+fn free_offset() -> Result<u16> {
+    (0..50)
+        .map(|_| rand::random_range(10_000..50_000u16))
+        .find(|offset| {
+            let bound: Vec<_> =
+                ALL_PORTS.iter().map_while(|port| TcpListener::bind(local(port + offset)).ok()).collect();
+            bound.len() == ALL_PORTS.len()
+        })
+        .context("no free ports on loopback")
+}

@@ -1,0 +1,110 @@
+//! What the figures should be, and whether they are.
+
+use std::time::Duration;
+
+use super::{
+    Report,
+    format::{mebibytes, nanos, time},
+};
+use crate::cases::{Point, Row, Scaling};
+
+/// An aim and what was found.
+pub(super) struct Aim {
+    pub(super) what: String,
+    pub(super) wanted: String,
+    pub(super) found: String,
+    pub(super) met: bool,
+}
+
+/// Between the smallest and the largest world a figure may grow this much and still count as flat.
+const FLAT: f64 = 1.5;
+const MOST_ADDED: Duration = Duration::from_micros(50);
+const LONGEST_P99: Duration = Duration::from_millis(25);
+const LONGEST_START: Duration = Duration::from_secs(1);
+const MOST_RESIDENT: u64 = 100 * 1_048_576;
+
+/// All aims for which something was measured.
+pub(super) fn aims(report: &Report) -> Vec<Aim> {
+    let results = &report.results;
+    let mut aims = Vec::new();
+    for row in &results.rows {
+        match row.key {
+            "patch" => aims.push(share(row, 0.25)),
+            "get" => aims.push(share(row, 0.5)),
+            _ => {}
+        }
+    }
+    if let Some(authorization) = &results.authorization {
+        let added = authorization.added();
+        aims.push(Aim {
+            what: "the gateway adds to the median of a guarded request".to_owned(),
+            wanted: format!("≤ {}", time(MOST_ADDED)),
+            found: format!(
+                "{} (routing {}, authorization {})",
+                time(added),
+                time(authorization.routing()),
+                time(authorization.deciding())
+            ),
+            met: added <= MOST_ADDED,
+        });
+    }
+    aims.extend(worst_p99(&results.rows));
+    if let Some(rest) = results.rest {
+        aims.push(Aim {
+            what: "memory of the whole mesh at rest".to_owned(),
+            wanted: format!("≤ {}", mebibytes(MOST_RESIDENT)),
+            found: mebibytes(rest.resident),
+            met: rest.resident <= MOST_RESIDENT,
+        });
+        aims.push(Aim {
+            what: "from start to ready".to_owned(),
+            wanted: format!("≤ {}", time(LONGEST_START)),
+            found: time(rest.start_time),
+            met: rest.start_time <= LONGEST_START,
+        });
+    }
+    aims.extend(results.scaling.iter().flat_map(flat));
+    aims
+}
+
+fn share(row: &Row, least: f64) -> Aim {
+    let share = row.share();
+    Aim {
+        what: format!("{}: share of the bare handler's requests/s", row.title),
+        wanted: format!("≥ {least}"),
+        found: format!("{share:.2}"),
+        met: share >= least,
+    }
+}
+
+fn worst_p99(rows: &[Row]) -> Option<Aim> {
+    let worst = rows.iter().max_by_key(|row| row.mesh.steady.p99())?;
+    let p99 = worst.mesh.steady.p99();
+    Some(Aim {
+        what: "longest p99 of the table above, at 70 % of the maximum".to_owned(),
+        wanted: format!("≤ {}", time(LONGEST_P99)),
+        found: format!("{} ({})", nanos(p99.as_nanos() as u64), worst.title),
+        met: p99 <= LONGEST_P99,
+    })
+}
+
+fn flat(scaling: &Scaling) -> Vec<Aim> {
+    scaling
+        .series
+        .iter()
+        .filter_map(|(kind, points)| {
+            let (first, last) = (points.first()?, points.last()?);
+            let growth = growth(first, last);
+            Some(Aim {
+                what: format!("{kind}, from {} to {} {}: CPU per request", first.size, last.size, scaling.of),
+                wanted: format!("flat (≤ × {FLAT})"),
+                found: format!("× {growth:.2} ({} → {})", time(first.cpu), time(last.cpu)),
+                met: growth <= FLAT,
+            })
+        })
+        .collect()
+}
+
+fn growth(first: &Point, last: &Point) -> f64 {
+    last.cpu.as_secs_f64() / first.cpu.as_secs_f64().max(1e-9)
+}
