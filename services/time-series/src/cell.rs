@@ -75,6 +75,22 @@ impl Kind {
         }
     }
 
+    /// The NGSI type of an attribute that came without one.
+    pub fn ngsi_type(self) -> &'static str {
+        match self {
+            Self::Number => "Number",
+            Self::Integer => "Integer",
+            Self::Boolean => "Boolean",
+            Self::DateTime => "DateTime",
+            Self::Text => "Text",
+            Self::Structured => "StructuredValue",
+            Self::Array => "Array",
+            Self::GeoJson => "geo:json",
+            Self::GeoPoint => "geo:point",
+            Self::GeoShape => "geo:line",
+        }
+    }
+
     /// Whether values of this kind are JSON documents.
     pub fn is_json(self) -> bool {
         matches!(self, Self::Structured | Self::Array | Self::GeoJson | Self::GeoShape)

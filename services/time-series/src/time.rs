@@ -38,6 +38,16 @@ impl Period {
         }
     }
 
+    /// Start of the bucket after the one that starts at `start_us`.
+    pub fn end(self, start_us: i64) -> i64 {
+        match self {
+            // Any instant of the next month or year will do: 31 or 366 days on, brought to its start.
+            Self::Month => self.floor(start_us + 31 * DAY),
+            Self::Year => self.floor(start_us + 366 * DAY),
+            _ => start_us + self.fixed_us(),
+        }
+    }
+
     /// A length in microseconds such that two instants of one such slot are always in one bucket.
     pub fn fixed_us(self) -> i64 {
         match self {
@@ -253,7 +263,8 @@ mod tests {
             for period in [Period::Second, Period::Minute, Period::Hour, Period::Day, Period::Month, Period::Year] {
                 let slot = at.div_euclid(period.fixed_us()) * period.fixed_us();
                 prop_assert_eq!(period.floor(slot), period.floor(at));
-                prop_assert!(period.floor(at) <= at);
+                prop_assert!(period.floor(at) <= at && at < period.end(period.floor(at)));
+                prop_assert_eq!(period.floor(period.end(period.floor(at)) - 1), period.floor(at));
             }
         }
     }
