@@ -108,12 +108,12 @@ impl Method {
         }
     }
 
-    /// The kind of the result.
+    /// The kind of the result; where the method does not apply, the kind itself.
     pub fn result(self, kind: Kind) -> Kind {
         match self {
             Self::Count => Kind::Integer,
-            Self::Avg => Kind::Number,
-            Self::Sum | Self::Min | Self::Max => kind,
+            Self::Avg if kind.is_numeric() => Kind::Number,
+            _ => kind,
         }
     }
 }

@@ -103,17 +103,14 @@ pub fn format_short(at_us: i64) -> String {
 pub fn parse_iso(text: &str) -> Option<i64> {
     let mut reader = Digits(text.trim().as_bytes());
     let year = reader.number(4)?;
-    let (mut month, mut day) = (1, 1);
-    if reader.skip(b"-") {
-        month = reader.number(2)?;
-        if reader.skip(b"-") {
-            day = reader.number(2)?;
-        } else {
-            return reader.end(days(year, month, 1)? * DAY);
-        }
-    } else {
+    if !reader.skip(b"-") {
         return reader.end(days(year, 1, 1)? * DAY);
     }
+    let month = reader.number(2)?;
+    if !reader.skip(b"-") {
+        return reader.end(days(year, month, 1)? * DAY);
+    }
+    let day = reader.number(2)?;
     let date = days(year, month, day)? * DAY;
     if !reader.skip(b"Tt ") {
         return reader.end(date);
