@@ -20,6 +20,9 @@ const MAX_PATTERN: usize = 1_024;
 /// The raw parameters; of a repeated one the first counts, unknown ones are ignored.
 pub struct Raw(HashMap<String, String>);
 
+/// A date as given, and the instant it names.
+pub type Date = (Option<String>, Option<i64>);
+
 #[derive(Debug)]
 pub struct Params {
     pub types: Option<Vec<String>>,
@@ -87,15 +90,15 @@ impl Raw {
     }
 
     /// The two dates: as given, and as instants.
-    #[allow(clippy::type_complexity, reason = "two pairs")]
-    pub fn dates(&self) -> Result<((Option<String>, Option<i64>), (Option<String>, Option<i64>)), ApiError> {
-        let date = |name: &str| {
-            let Some(text) = self.text(name) else { return Ok((None, None)) };
-            let text = text.trim().trim_matches(['"', '\'']);
-            let at_us = time::parse_iso(text).ok_or_else(|| ApiError::bad_date(text))?;
-            Ok((Some(text.to_owned()), Some(at_us)))
-        };
-        Ok((date("fromDate")?, date("toDate")?))
+    pub fn dates(&self) -> Result<(Date, Date), ApiError> {
+        Ok((self.date("fromDate")?, self.date("toDate")?))
+    }
+
+    fn date(&self, name: &str) -> Result<Date, ApiError> {
+        let Some(text) = self.text(name) else { return Ok((None, None)) };
+        let text = text.trim().trim_matches(['"', '\'']);
+        let at_us = time::parse_iso(text).ok_or_else(|| ApiError::bad_date(text))?;
+        Ok((Some(text.to_owned()), Some(at_us)))
     }
 }
 

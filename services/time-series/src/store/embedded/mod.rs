@@ -101,7 +101,7 @@ impl EmbeddedStore {
         metrics.head_bytes.set(i64::try_from(live.head_bytes).unwrap_or(i64::MAX));
         let shared = Arc::new(Shared { live: RwLock::new(live), pools, file: file.to_owned(), metrics });
         let (sender, jobs) = mpsc::channel(QUEUE);
-        let writer = Writer { shared: shared.clone(), options, tail, full: BTreeSet::new(), jobs };
+        let writer = Writer { shared: shared.clone(), options, tail, full: BTreeSet::new(), jobs, stop: tasks.stop_token() };
         let runtime = tokio::runtime::Handle::current();
         // Casting, encoding and compressing are CPU work: the writer has a thread of its own.
         let thread = tokio::task::spawn_blocking(move || runtime.block_on(writer.run()));
@@ -203,12 +203,13 @@ impl HistoryStore for EmbeddedStore {
     }
 
     async fn close(&self) {
-        let jobs = self.jobs.lock().take();
-        if let Some(jobs) = jobs {
-            let writer_gone = jobs.clone();
-            drop(jobs);
-            // The writer ends when it has answered what waits and no sender is left but this one.
-            drop(writer_gone);
+        let Some(jobs) = self.jobs.lock().take() else { return };
+        let ended = jobs.clone();
+        drop(jobs);
+        // The writer ends once no sender is left: a weak one sees it go.
+        let ended = ended.downgrade();
+        while ended.upgrade().is_some_and(|jobs| !jobs.is_closed()) {
+            tokio::task::yield_now().await;
         }
         self.shared.pools.close().await;
     }

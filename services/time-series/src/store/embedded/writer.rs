@@ -1,11 +1,12 @@
 //! The one writer: takes jobs from a queue, many appends in one transaction, and seals heads when they are full or when
 //! heads or log take too much.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use store::{StoreError, position};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
@@ -25,6 +26,8 @@ const GROUP_ROWS: usize = 20_000;
 /// Heads sealed in one transaction, so that appends are not kept waiting.
 const SEAL_AT_ONCE: usize = 64;
 const BULK: usize = 1_000;
+/// Once the service stops: how long requests in flight may still come with rows.
+const LAST_CALL: Duration = Duration::from_millis(250);
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Arc<StoreError>>>;
 
@@ -42,6 +45,7 @@ pub(crate) struct Writer {
     /// Heads that have the rows of a chunk.
     pub(super) full: BTreeSet<usize>,
     pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) stop: CancellationToken,
 }
 
 struct Append {
@@ -51,8 +55,30 @@ struct Append {
 }
 
 impl Writer {
-    /// Works until all senders are gone.
+    /// Works until all senders are gone, or the service stops and no job comes any more.
     pub(crate) async fn run(mut self) {
+        self.work().await;
+        self.jobs.close();
+        while let Some(job) = self.jobs.recv().await {
+            // Whoever asked is told that the outcome is not known; nothing was done.
+            drop(job);
+        }
+        self.shared.pools.close().await;
+    }
+
+    /// The next job; `None` when there will be none.
+    async fn next(&mut self) -> Option<Job> {
+        tokio::select! {
+            biased;
+            job = self.jobs.recv() => job,
+            () = async {
+                self.stop.cancelled().await;
+                tokio::time::sleep(LAST_CALL).await;
+            } => None,
+        }
+    }
+
+    async fn work(&mut self) {
         let mut waiting: Option<Job> = None;
         loop {
             let job = match waiting.take() {
@@ -61,7 +87,7 @@ impl Writer {
                 None => match self.jobs.try_recv() {
                     Ok(job) => Some(job),
                     Err(mpsc::error::TryRecvError::Empty) if self.wants_sealing() => None,
-                    Err(_) => match self.jobs.recv().await {
+                    Err(_) => match self.next().await {
                         Some(job) => Some(job),
                         None => return,
                     },
@@ -91,7 +117,7 @@ impl Writer {
                 self.shared.metrics.seal_failures.inc();
                 self.full.clear();
                 if waiting.is_none() {
-                    waiting = self.jobs.recv().await;
+                    waiting = self.next().await;
                     if waiting.is_none() {
                         return;
                     }
