@@ -116,7 +116,9 @@ impl Serialize for Shown<'_> {
         match self.1 {
             Cell::Null => serializer.serialize_unit(),
             Cell::Bool(value) => serializer.serialize_bool(*value),
-            Cell::Int(at_us) if self.0 == Kind::DateTime => serializer.serialize_str(&time::format_ms(*at_us)),
+            Cell::Int(at_us) if self.0 == Kind::DateTime => {
+                serializer.serialize_str(&time::format_ms(*at_us))
+            }
             Cell::Int(value) => serializer.serialize_i64(*value),
             Cell::Float(value) => serializer.serialize_f64(*value),
             Cell::Text(text) if self.0.is_json() => match serde_json::from_str::<&RawValue>(text) {

@@ -51,7 +51,8 @@ impl Consumer for HistoryConsumer {
         self.metrics.records_refused.inc_by(refused);
         let span = batch_span(SERVICE, "history consume", traces.iter().cloned());
         // One span per event, in the trace of the request that caused it.
-        let spans: Vec<_> = traces.iter().filter_map(|trace| event_span(SERVICE, "history append", trace)).collect();
+        let spans: Vec<_> =
+            traces.iter().filter_map(|trace| event_span(SERVICE, "history append", trace)).collect();
         let stored = self.store.append(rows, Some(position)).await;
         if let Err(error) = &stored {
             span.iter().chain(&spans).for_each(|span| span.fail(&error.to_string()));
@@ -103,8 +104,9 @@ fn read_record(record: &Record) -> Result<(Option<Row>, Option<TraceContext>), S
     entity.insert("type".into(), record.entity_type.into());
     let time_index = Some(record.time_index_attribute.as_str()).filter(|name| !name.is_empty());
     // The time of the change takes the place of the time of arrival, so that a late consumer stores the same rows.
-    let row = entity_row(&Value::Object(entity), 0, Scope::new(tenant, path), time_index, record.commit_time_us)
-        .map_err(|error| error.to_string())?;
+    let row =
+        entity_row(&Value::Object(entity), 0, Scope::new(tenant, path), time_index, record.commit_time_us)
+            .map_err(|error| error.to_string())?;
     let row = row.map(|row| Row { version: Some(record.version), ..row });
     let mut trace = TraceContext::parse(&record.traceparent);
     if let Some(trace) = &mut trace {

@@ -31,7 +31,7 @@ use ::bus::Bus;
 use ::store::{StoreConfig, StoreError};
 use service_kit::{
     Clock, Readiness, Running, Tasks, grpc,
-    http::{HttpListener, serve},
+    http::{HttpListener, serve_shared},
 };
 use tokio::net::TcpListener;
 
@@ -62,16 +62,10 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
-/// A started service, with its gRPC API for neighbours in this process.
-pub struct Started {
-    pub running: Running,
-    pub neighbour: grpc::Neighbour,
-}
-
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Binds `http` and `grpc`, opens the store and begins to consume.
-pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
+pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
     let http = bind(SocketAddr::new(config.host, config.port)).await?;
     let rpc = bind(SocketAddr::new(config.host, config.grpc_port)).await?;
     let addresses = BTreeMap::from([("http", local(&http)?), ("grpc", local(&rpc)?)]);
@@ -83,7 +77,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
 
     consume(&tasks, &deps, &store, &metrics);
     watch(&tasks, &deps.readiness, &store);
-    let sweeper = Sweeper { store: store.clone(), clock: deps.clock.clone(), metrics, config: config.clone() };
+    let sweeper =
+        Sweeper { store: store.clone(), clock: deps.clock.clone(), metrics, config: config.clone() };
     tasks.spawn("time-series retention", sweeper.run(tasks.stop_token()));
     let listener = HttpListener {
         service: SERVICE,
@@ -92,12 +87,10 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
         refuse: api::refuse(),
         metrics: deps.metrics,
     };
-    serve(&tasks, http, api::router(state.clone()), listener);
-    let service = grpc_service(state);
+    let router = serve_shared(&tasks, http, api::router(state.clone()), listener);
     let listener = grpc::GrpcListener { service: SERVICE, descriptors: proto::DESCRIPTORS };
-    grpc::serve(&tasks, rpc, service.clone(), listener);
-    let running = Running::new(SERVICE, addresses, tasks);
-    Ok(Started { running, neighbour: grpc::local(service) })
+    grpc::serve(&tasks, rpc, grpc_service(state), listener);
+    Ok(Running::new(SERVICE, addresses, tasks).with_router("http", router))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -52,7 +52,11 @@ impl Metrics {
         let counters = [
             ("rows", "Rows stored", &self.rows),
             ("rows_repeated", "Stream records that were stored before", &self.rows_repeated),
-            ("values_nulled", "Values that did not fit their attribute and were stored as null", &self.values_nulled),
+            (
+                "values_nulled",
+                "Values that did not fit their attribute and were stored as null",
+                &self.values_nulled,
+            ),
             ("records_refused", "Stream records that could not be read", &self.records_refused),
             ("chunks_sealed", "Chunks written", &self.chunks_sealed),
             ("seal_failures", "Failed attempts to write chunks", &self.seal_failures),

@@ -60,7 +60,13 @@ impl Sweeper {
         Ok(removed)
     }
 
-    async fn expire(&self, tenant: &Tenant, only: Option<&str>, keep: &[String], days: u32) -> Result<u64, StoreError> {
+    async fn expire(
+        &self,
+        tenant: &Tenant,
+        only: Option<&str>,
+        keep: &[String],
+        days: u32,
+    ) -> Result<u64, StoreError> {
         if days == 0 {
             return Ok(0);
         }

@@ -70,7 +70,11 @@ impl ApiError {
             Self::Store(error) => {
                 tracing::error!(%error, "notification not stored");
                 let status = store_status(&error);
-                let status = if status == StatusCode::SERVICE_UNAVAILABLE { StatusCode::INTERNAL_SERVER_ERROR } else { status };
+                let status = if status == StatusCode::SERVICE_UNAVAILABLE {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                } else {
+                    status
+                };
                 Self::text(status, format!("{start}{}", shown(&error)))
             }
             other => other,
@@ -105,7 +109,7 @@ impl From<EntityError> for ApiError {
     }
 }
 
-pub fn problem(status: StatusCode, detail: &str) -> Response {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = json!({"detail": detail, "status": status.as_u16(), "title": title, "type": "about:blank"});
     let mut response = (status, axum::Json(body)).into_response();
@@ -119,7 +123,7 @@ fn described(status: StatusCode, error: &str, description: &str) -> Response {
 }
 
 /// The answer when no row matches; `old` = dialect 0.8.
-pub fn nothing_found(old: bool) -> Response {
+pub(super) fn nothing_found(old: bool) -> Response {
     if old {
         return described(StatusCode::NOT_FOUND, "Not Found", "No records were found for such query.");
     }

@@ -33,7 +33,9 @@ pub fn grpc_service(state: ApiState) -> TimeSeriesServer<impl TimeSeries> {
 fn store_status(error: StoreError) -> Status {
     tracing::error!(%error, "call failed at the store");
     match error {
-        StoreError::Unavailable(_) | StoreError::Retry(_) => Status::unavailable("the store is not available now"),
+        StoreError::Unavailable(_) | StoreError::Retry(_) => {
+            Status::unavailable("the store is not available now")
+        }
         StoreError::Full(_) => Status::resource_exhausted("no space left for the store"),
         _ => Status::internal("internal error"),
     }
@@ -56,7 +58,8 @@ impl TimeSeries for Grpc {
             let rows = rows.iter().enumerate().map(|(at, row)| read_row(&tenant, row, at, arrived_us));
             rows.filter_map(Result::transpose).collect()
         };
-        let rows = tokio::task::spawn_blocking(read).await.map_err(|_| Status::internal("rows not read"))??;
+        let rows =
+            tokio::task::spawn_blocking(read).await.map_err(|_| Status::internal("rows not read"))??;
         let stored = match self.0.store.append(rows, None).await.map_err(store_status)? {
             Appended::Stored { rows, nulled, .. } => {
                 self.0.metrics.values_nulled.inc_by(nulled);
@@ -93,7 +96,11 @@ impl TimeSeries for Grpc {
             Ok::<_, Status>(Column { name: info.name.clone(), values: values.into() })
         });
         let columns = columns.collect::<Result<_, _>>()?;
-        Ok(Response::new(QueryEntityReply { entity_type: rows.name.clone(), time_us: entity.times.clone(), columns }))
+        Ok(Response::new(QueryEntityReply {
+            entity_type: rows.name.clone(),
+            time_us: entity.times.clone(),
+            columns,
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 
 use super::error::ApiError;
 
-pub const TIME_INDEX: &str = "fiware-timeindex-attribute";
+pub(super) const TIME_INDEX: &str = "fiware-timeindex-attribute";
 const SERVICE: &str = "fiware-service";
 const LD_TENANT: &str = "ngsild-tenant";
 const PATH: &str = "fiware-servicepath";
@@ -19,7 +19,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiEr
 }
 
 /// `NGSILD-Tenant` wins over `Fiware-Service`.
-pub fn tenant(headers: &HeaderMap) -> Result<Tenant, ApiError> {
+pub(super) fn tenant(headers: &HeaderMap) -> Result<Tenant, ApiError> {
     let value = match text(headers, LD_TENANT)? {
         Some(value) => Some(value),
         None => text(headers, SERVICE)?,
@@ -28,12 +28,13 @@ pub fn tenant(headers: &HeaderMap) -> Result<Tenant, ApiError> {
 }
 
 /// Reads and deletes: a path stands for itself and all below it.
-pub fn query_scope(headers: &HeaderMap) -> Result<QueryScope, ApiError> {
+pub(super) fn query_scope(headers: &HeaderMap) -> Result<QueryScope, ApiError> {
     let tenant = tenant(headers)?;
     let Some(value) = text(headers, PATH)?.filter(|value| !value.trim().is_empty()) else {
         return Ok(QueryScope::whole_tenant(tenant));
     };
-    let patterns = PathPattern::parse_list(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let patterns =
+        PathPattern::parse_list(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let tree = |pattern| match pattern {
         PathPattern::Exact(path) | PathPattern::Tree(path) => PathPattern::Tree(path),
     };
@@ -41,12 +42,12 @@ pub fn query_scope(headers: &HeaderMap) -> Result<QueryScope, ApiError> {
 }
 
 /// Whether the scope is the root alone: what `dropTable` needs.
-pub fn is_root(scope: &QueryScope) -> bool {
+pub(super) fn is_root(scope: &QueryScope) -> bool {
     scope.patterns.iter().all(|pattern| *pattern == PathPattern::Tree(ServicePath::root()))
 }
 
 /// Notifications: one path for all entities, or as many as there are entities.
-pub fn write_scopes(headers: &HeaderMap, entities: usize) -> Result<Vec<Scope>, ApiError> {
+pub(super) fn write_scopes(headers: &HeaderMap, entities: usize) -> Result<Vec<Scope>, ApiError> {
     let tenant = tenant(headers)?;
     let paths = match text(headers, PATH)?.filter(|value| !value.trim().is_empty()) {
         None => vec![ServicePath::root()],

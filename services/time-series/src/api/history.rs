@@ -178,7 +178,11 @@ async fn any_type(
 }
 
 /// NTNE: the newest time of each entity; a page is chosen by time, then shown by id.
-pub(super) async fn entities(State(api): State<ApiState>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn entities(
+    State(api): State<ApiState>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
     let answer = async {
         let params = Params::read(&Raw::parse(query.as_deref()), true)?;
         let selection = params.selection(headers::query_scope(&headers)?);
@@ -228,7 +232,11 @@ routes! {
     any_one, any_one_value, (attribute) => any_type(Some(attribute));
 }
 
-pub(super) async fn any_all(State(api): State<ApiState>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn any_all(
+    State(api): State<ApiState>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
     settle(&api, any_type(&api, &headers, query.as_deref(), None, false).await)
 }
 

@@ -62,9 +62,10 @@ pub(super) async fn json_body(
             status: StatusCode::PAYLOAD_TOO_LARGE,
             detail: format!("Request body is larger than {limit} bytes"),
         },
-        BodyError::Stalled => {
-            ApiError::Problem { status: StatusCode::REQUEST_TIMEOUT, detail: "Request body not received in time".into() }
-        }
+        BodyError::Stalled => ApiError::Problem {
+            status: StatusCode::REQUEST_TIMEOUT,
+            detail: "Request body not received in time".into(),
+        },
         BodyError::Aborted => ApiError::bad_request("Request body broken off"),
     })
 }

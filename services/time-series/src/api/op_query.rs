@@ -33,7 +33,9 @@ async fn answer(api: &ApiState, request: Request) -> Result<Vec<Value>, ApiError
     let (parts, body) = request.into_parts();
     let body = notify::parse_json(&notify::json_body(api, &parts.headers, body).await?)?;
     let scope = headers::query_scope(&parts.headers)?;
-    let Some(asked) = body.as_object() else { return Err(ApiError::bad_request("the body is not of type 'object'")) };
+    let Some(asked) = body.as_object() else {
+        return Err(ApiError::bad_request("the body is not of type 'object'"));
+    };
     let list = |name: &str| {
         let value = asked.get(name).ok_or_else(|| ApiError::required(name))?;
         value.as_array().ok_or_else(|| ApiError::bad_request(format!("'{name}' is not of type 'array'")))

@@ -12,34 +12,34 @@ use crate::{
 };
 
 /// Largest number of rows, and the default.
-pub const MAX_ROWS: usize = 10_000;
+pub(super) const MAX_ROWS: usize = 10_000;
 /// Most ids, types or attributes in one list.
 const MAX_LIST: usize = 1_000;
 const MAX_PATTERN: usize = 1_024;
 
 /// The raw parameters; of a repeated one the first counts, unknown ones are ignored.
-pub struct Raw(HashMap<String, String>);
+pub(super) struct Raw(HashMap<String, String>);
 
 /// A date as given, and the instant it names.
-pub type Date = (Option<String>, Option<i64>);
+pub(super) type Date = (Option<String>, Option<i64>);
 
 #[derive(Debug)]
-pub struct Params {
-    pub types: Option<Vec<String>>,
-    pub ids: Option<Vec<String>>,
-    pub id_pattern: Option<regex::Regex>,
-    pub attrs: Option<Vec<String>>,
-    pub window: Window,
-    pub aggregation: Option<Aggregation>,
+pub(super) struct Params {
+    pub(super) types: Option<Vec<String>>,
+    pub(super) ids: Option<Vec<String>>,
+    pub(super) id_pattern: Option<regex::Regex>,
+    pub(super) attrs: Option<Vec<String>>,
+    pub(super) window: Window,
+    pub(super) aggregation: Option<Aggregation>,
     /// As given, without quotes.
-    pub from_text: Option<String>,
-    pub to_text: Option<String>,
-    pub from_us: Option<i64>,
-    pub to_us: Option<i64>,
+    pub(super) from_text: Option<String>,
+    pub(super) to_text: Option<String>,
+    pub(super) from_us: Option<i64>,
+    pub(super) to_us: Option<i64>,
 }
 
 impl Raw {
-    pub fn parse(query: Option<&str>) -> Self {
+    pub(super) fn parse(query: Option<&str>) -> Self {
         let mut raw = HashMap::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             raw.entry(name.into_owned()).or_insert_with(|| value.into_owned());
@@ -47,7 +47,7 @@ impl Raw {
         Self(raw)
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
@@ -56,14 +56,17 @@ impl Raw {
         let list: Vec<String> =
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
         if list.len() > MAX_LIST {
-            return Err(ApiError::bad_request(format!("more than {MAX_LIST} items in query parameter '{name}'")));
+            return Err(ApiError::bad_request(format!(
+                "more than {MAX_LIST} items in query parameter '{name}'"
+            )));
         }
         Ok((!list.is_empty()).then_some(list))
     }
 
     fn integer(&self, name: &str, minimum: u64) -> Result<Option<usize>, ApiError> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let wrong = || ApiError::bad_request(format!("Wrong type, expected 'integer' for query parameter '{name}'"));
+        let wrong =
+            || ApiError::bad_request(format!("Wrong type, expected 'integer' for query parameter '{name}'"));
         let number: i128 = text.trim().parse().map_err(|_| wrong())?;
         if number < i128::from(minimum) {
             return Err(ApiError::bad_request(format!("{number} is less than the minimum of {minimum}")));
@@ -71,18 +74,23 @@ impl Raw {
         Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
     }
 
-    pub fn boolean(&self, name: &str) -> Result<bool, ApiError> {
+    pub(super) fn boolean(&self, name: &str) -> Result<bool, ApiError> {
         match self.text(name) {
             None => Ok(false),
             Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-            Some(_) => {
-                Err(ApiError::bad_request(format!("Wrong type, expected 'boolean' for query parameter '{name}'")))
-            }
+            Some(_) => Err(ApiError::bad_request(format!(
+                "Wrong type, expected 'boolean' for query parameter '{name}'"
+            ))),
         }
     }
 
-    fn one_of<T>(&self, name: &str, allowed: &[&str], parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
+    fn one_of<T>(
+        &self,
+        name: &str,
+        allowed: &[&str],
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ApiError> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let list = allowed.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
         let refused = || ApiError::bad_request(format!("'{text}' is not one of [{list}]"));
@@ -90,7 +98,7 @@ impl Raw {
     }
 
     /// The two dates: as given, and as instants.
-    pub fn dates(&self) -> Result<(Date, Date), ApiError> {
+    pub(super) fn dates(&self) -> Result<(Date, Date), ApiError> {
         Ok((self.date("fromDate")?, self.date("toDate")?))
     }
 
@@ -104,9 +112,13 @@ impl Raw {
 
 impl Params {
     /// `one_attribute`: the route names the attribute, so that an aggregation needs no `attrs`.
-    pub fn read(raw: &Raw, one_attribute: bool) -> Result<Self, ApiError> {
+    pub(super) fn read(raw: &Raw, one_attribute: bool) -> Result<Self, ApiError> {
         let limit = raw.integer("limit", 1)?.unwrap_or(MAX_ROWS).min(MAX_ROWS);
-        let window = Window { limit, offset: raw.integer("offset", 0)?.unwrap_or(0), last_n: raw.integer("lastN", 1)? };
+        let window = Window {
+            limit,
+            offset: raw.integer("offset", 0)?.unwrap_or(0),
+            last_n: raw.integer("lastN", 1)?,
+        };
         let method = raw.one_of("aggrMethod", &["count", "sum", "avg", "min", "max"], Method::parse)?;
         let periods = ["year", "month", "day", "hour", "minute", "second"];
         let period = raw.one_of("aggrPeriod", &periods, Period::parse)?;
@@ -131,7 +143,9 @@ impl Params {
         let aggregation = match (method, period) {
             (Some(method), period) => Some(Aggregation { method, period }),
             (None, None) => None,
-            (None, Some(_)) => return Err(ApiError::bad_use("aggrMethod is compulsory when using aggrPeriod.")),
+            (None, Some(_)) => {
+                return Err(ApiError::bad_use("aggrMethod is compulsory when using aggrPeriod."));
+            }
         };
         if aggregation.is_some() && attrs.is_none() && !one_attribute {
             let method = raw.text("aggrMethod").unwrap_or_default();
@@ -143,7 +157,7 @@ impl Params {
     }
 
     /// What the parameters select within the scope.
-    pub fn selection(&self, scope: QueryScope) -> Selection {
+    pub(super) fn selection(&self, scope: QueryScope) -> Selection {
         Selection {
             scope,
             types: self.types.clone(),

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A JSON document that borrows what it shows.
-pub enum Json<'a> {
+pub(super) enum Json<'a> {
     Text(&'a str),
     Owned(String),
     /// Instants, as texts.
@@ -40,22 +40,22 @@ impl Serialize for Json<'_> {
 
 /// What an aggregate without period shows as its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ends {
+pub(super) enum Ends {
     None,
     Texts(String, String),
 }
 
 /// How one request is answered.
-pub struct Shape<'a> {
+pub(super) struct Shape<'a> {
     /// Names of the id and type fields, by dialect.
-    pub id: &'static str,
-    pub entity_type: &'static str,
+    pub(super) id: &'static str,
+    pub(super) entity_type: &'static str,
     /// The `…/value` form.
-    pub bare: bool,
+    pub(super) bare: bool,
     /// The attribute as the request spells it; `None` = several.
-    pub attribute: Option<&'a str>,
+    pub(super) attribute: Option<&'a str>,
     /// Set for an aggregate without period.
-    pub ends: Option<Ends>,
+    pub(super) ends: Option<Ends>,
 }
 
 type Fields<'a> = Vec<(&'a str, Json<'a>)>;
@@ -65,7 +65,9 @@ impl<'a> Shape<'a> {
         match &self.ends {
             None => Json::Index(&entity.times),
             Some(Ends::None) => Json::List(Vec::new()),
-            Some(Ends::Texts(from, to)) => Json::List(vec![Json::Owned(from.clone()), Json::Owned(to.clone())]),
+            Some(Ends::Texts(from, to)) => {
+                Json::List(vec![Json::Owned(from.clone()), Json::Owned(to.clone())])
+            }
         }
     }
 
@@ -76,7 +78,10 @@ impl<'a> Shape<'a> {
 
     fn attributes(rows: &'a TypeRows, entity: &'a EntityRows) -> Json<'a> {
         let shown = rows.attributes.iter().enumerate().map(|(no, info)| {
-            Json::Object(vec![("attrName", Json::Text(&info.name)), ("values", Self::values(rows, entity, no))])
+            Json::Object(vec![
+                ("attrName", Json::Text(&info.name)),
+                ("values", Self::values(rows, entity, no)),
+            ])
         });
         Json::List(shown.collect())
     }
@@ -91,7 +96,7 @@ impl<'a> Shape<'a> {
     }
 
     /// 1T1E1A and 1T1ENA.
-    pub fn one_entity(&self, rows: &'a TypeRows, entity: &'a EntityRows) -> Json<'a> {
+    pub(super) fn one_entity(&self, rows: &'a TypeRows, entity: &'a EntityRows) -> Json<'a> {
         if self.bare {
             return Json::Object(self.series(rows, entity));
         }
@@ -111,7 +116,7 @@ impl<'a> Shape<'a> {
     }
 
     /// 1TNE1A and 1TNENA; the type is spelled as in the request.
-    pub fn one_type(&self, rows: &'a TypeRows, asked: &'a str) -> Json<'a> {
+    pub(super) fn one_type(&self, rows: &'a TypeRows, asked: &'a str) -> Json<'a> {
         if self.bare {
             return Json::Object(vec![("values", self.entities(rows))]);
         }
@@ -122,7 +127,7 @@ impl<'a> Shape<'a> {
     }
 
     /// NTNE1A.
-    pub fn one_attribute(&self, types: &'a [TypeRows], asked: &'a str) -> Json<'a> {
+    pub(super) fn one_attribute(&self, types: &'a [TypeRows], asked: &'a str) -> Json<'a> {
         let shown = types.iter().map(|rows| {
             Json::Object(vec![(self.entity_type, Json::Text(&rows.name)), ("entities", self.entities(rows))])
         });
@@ -134,7 +139,7 @@ impl<'a> Shape<'a> {
     }
 
     /// NTNENA: by attribute, then by type.
-    pub fn everything(&self, types: &'a [TypeRows]) -> Json<'a> {
+    pub(super) fn everything(&self, types: &'a [TypeRows]) -> Json<'a> {
         let mut attributes: Vec<(&'a str, Vec<Json<'a>>)> = Vec::new();
         for rows in types {
             for (no, info) in rows.attributes.iter().enumerate() {
@@ -153,9 +158,9 @@ impl<'a> Shape<'a> {
                 }
             }
         }
-        let shown = attributes
-            .into_iter()
-            .map(|(name, types)| Json::Object(vec![("attrName", Json::Text(name)), ("types", Json::List(types))]));
+        let shown = attributes.into_iter().map(|(name, types)| {
+            Json::Object(vec![("attrName", Json::Text(name)), ("types", Json::List(types))])
+        });
         let name = if self.bare { "values" } else { "attrs" };
         Json::Object(vec![(name, Json::List(shown.collect()))])
     }

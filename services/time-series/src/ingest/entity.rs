@@ -38,7 +38,12 @@ pub fn entity_row(
     arrived_us: i64,
 ) -> Result<Option<Row>, EntityError> {
     let Some(entity) = entity.as_object() else {
-        return Err(EntityError::WrongType { found: entity.to_string(), expected: "object", at, property: None });
+        return Err(EntityError::WrongType {
+            found: entity.to_string(),
+            expected: "object",
+            at,
+            property: None,
+        });
     };
     // The original's validator names the type first.
     let entity_type = text_of(entity, "type", at)?;
@@ -175,8 +180,13 @@ mod tests {
     #[test]
     fn an_entity_of_empty_values_is_dropped_but_zero_and_false_count() {
         for (value, stored) in [
-            (Value::Null, false), (json!(""), false), (json!({}), false), (json!([]), false),
-            (json!(0), true), (json!(0.0), true), (json!(false), true),
+            (Value::Null, false),
+            (json!(""), false),
+            (json!({}), false),
+            (json!([]), false),
+            (json!(0), true),
+            (json!(0.0), true),
+            (json!(false), true),
         ] {
             let row = read(json!({"id": "a", "type": "T", "x": {"type": "Number", "value": value}})).unwrap();
             assert_eq!(row.is_some(), stored, "{value}");
@@ -186,7 +196,8 @@ mod tests {
 
     #[test]
     fn attributes_without_type_and_value_and_reserved_names_are_left_out() {
-        let row = read(json!({"id": "a", "type": "T", "@context": ["x"], "bare": {}, "time_index": {"value": 1},
+        let row =
+            read(json!({"id": "a", "type": "T", "@context": ["x"], "bare": {}, "time_index": {"value": 1},
             "x": {"value": 1}, "X": {"value": 2}}));
         assert_eq!(row.unwrap().unwrap().attributes, [attribute("x", "", json!(1))]);
     }
@@ -198,16 +209,22 @@ mod tests {
             "d": {"type": "Property", "value": {"@type": "DateTime", "@value": "2030-01-01"}},
             "r": {"type": "Relationship", "object": "urn:x"}}));
         let row = row.unwrap().unwrap();
-        assert_eq!(row.attributes, [
-            attribute("n", "", json!(1.5)), attribute("p", "", json!(5)),
-            attribute("d", "DateTime", json!("2030-01-01")), attribute("r", "Relationship", json!("urn:x")),
-        ]);
+        assert_eq!(
+            row.attributes,
+            [
+                attribute("n", "", json!(1.5)),
+                attribute("p", "", json!(5)),
+                attribute("d", "DateTime", json!("2030-01-01")),
+                attribute("r", "Relationship", json!("urn:x")),
+            ]
+        );
         assert_eq!(row.time_us, crate::time::parse_iso("2031-01-01").unwrap());
     }
 
     #[test]
     fn a_location_gets_a_centroid() {
-        let row = read(json!({"id": "a", "type": "T", "location": {"type": "geo:point", "value": "45.2, 9.1"}}));
+        let row =
+            read(json!({"id": "a", "type": "T", "location": {"type": "geo:point", "value": "45.2, 9.1"}}));
         let attributes = row.unwrap().unwrap().attributes;
         assert_eq!(attributes[1], attribute("location_centroid", "geo:point", json!("45.2, 9.1")));
     }
@@ -218,13 +235,19 @@ mod tests {
     }
 
     fn json_value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from), "\\PC{0,12}".prop_map(Value::from)];
-        leaf.prop_recursive(4, 32, 5, |inner| prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map("(id|type|value|metadata|location|object|[a-c])", inner, 0..5)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ])
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map("(id|type|value|metadata|location|object|[a-c])", inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
     }
 
     proptest! {

@@ -29,7 +29,9 @@ pub(super) fn to_shape(value: &Value) -> Option<Value> {
 /// Any geographic form as GeoJSON.
 pub(super) fn to_geojson(value: &Value) -> Option<Value> {
     match value {
-        Value::String(text) => lat_lon(text).map(|[lat, lon]| json!({"type": "Point", "coordinates": [lon, lat]})),
+        Value::String(text) => {
+            lat_lon(text).map(|[lat, lon]| json!({"type": "Point", "coordinates": [lon, lat]}))
+        }
         Value::Array(points) => shape_geojson(points),
         Value::Object(object) => {
             let known = matches!(
@@ -91,7 +93,10 @@ mod tests {
 
     #[test]
     fn simple_formats_become_geojson_with_axes_swapped() {
-        assert_eq!(to_geojson(&json!("45.2, 9.1")).unwrap(), json!({"type":"Point","coordinates":[9.1,45.2]}));
+        assert_eq!(
+            to_geojson(&json!("45.2, 9.1")).unwrap(),
+            json!({"type":"Point","coordinates":[9.1,45.2]})
+        );
         assert_eq!(to_geojson(&json!(["1,2", "3,4", "5,6"])).unwrap()["type"], "LineString");
         assert_eq!(to_geojson(&json!(["1,2", "3,4", "5,6", "1,2"])).unwrap()["type"], "Polygon");
         assert_eq!(to_geojson(&json!(["1,2", "3,4"])).unwrap()["type"], "Polygon");
@@ -99,7 +104,14 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
-        for bad in [json!("a,b"), json!("91,0"), json!(["1,2"]), json!({"type":"Point"}), json!({"type":"Point","coordinates":[]}), json!(1)] {
+        for bad in [
+            json!("a,b"),
+            json!("91,0"),
+            json!(["1,2"]),
+            json!({"type":"Point"}),
+            json!({"type":"Point","coordinates":[]}),
+            json!(1),
+        ] {
             assert_eq!(to_geojson(&bad), None, "{bad}");
         }
         assert_eq!(to_point(&json!("45.2")), None);

@@ -83,10 +83,18 @@ mod tests {
             "timestamp": {"value": "2005-01-01"}, "dateModified": {"value": "2011-01-01"},
             "observedAt": "2009-01-01", "modifiedAt": "2010-01-01"});
         for (year, remove) in [
-            ("2001", "/mine"), ("2002", "/a/metadata/mine"), ("2003", "/TimeInstant"),
-            ("2004", "/a/metadata/TimeInstant"), ("2005", "/timestamp"), ("2006", "/a/metadata/timestamp"),
-            ("2007", "/a/observedAt"), ("2008", "/a/modifiedAt"), ("2009", "/observedAt"),
-            ("2010", "/modifiedAt"), ("2011", "/dateModified"), ("2012", "/a/metadata/dateModified"),
+            ("2001", "/mine"),
+            ("2002", "/a/metadata/mine"),
+            ("2003", "/TimeInstant"),
+            ("2004", "/a/metadata/TimeInstant"),
+            ("2005", "/timestamp"),
+            ("2006", "/a/metadata/timestamp"),
+            ("2007", "/a/observedAt"),
+            ("2008", "/a/modifiedAt"),
+            ("2009", "/observedAt"),
+            ("2010", "/modifiedAt"),
+            ("2011", "/dateModified"),
+            ("2012", "/a/metadata/dateModified"),
         ] {
             assert_eq!(index_of(&entity, Some("mine")).as_deref(), Some(year));
             let (parent, name) = remove.rsplit_once('/').unwrap();

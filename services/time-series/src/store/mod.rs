@@ -35,7 +35,8 @@ pub trait HistoryStore: Send + Sync + 'static {
     async fn query(&self, query: &Query) -> Result<Vec<TypeRows>, StoreError>;
 
     /// The entities that have rows in the selection, newest first, then by type and id.
-    async fn entities(&self, selection: &Selection, window: Window) -> Result<Vec<EntitySummary>, StoreError>;
+    async fn entities(&self, selection: &Selection, window: Window)
+    -> Result<Vec<EntitySummary>, StoreError>;
 
     /// The types in which the scope holds rows of this id.
     async fn types_of(&self, scope: &QueryScope, id: &str) -> Result<Vec<String>, StoreError>;
@@ -47,7 +48,13 @@ pub trait HistoryStore: Send + Sync + 'static {
     async fn drop_type(&self, tenant: &Tenant, entity_type: &str) -> Result<(), StoreError>;
 
     /// Deletes what is older than `before_us` in one type, or in all types of the tenant that `keep` does not name.
-    async fn expire(&self, tenant: &Tenant, only: Option<&str>, keep: &[String], before_us: i64) -> Result<u64, StoreError>;
+    async fn expire(
+        &self,
+        tenant: &Tenant,
+        only: Option<&str>,
+        keep: &[String],
+        before_us: i64,
+    ) -> Result<u64, StoreError>;
 
     /// The tenants that have a history: for retention.
     async fn tenants(&self) -> Result<Vec<Tenant>, StoreError>;

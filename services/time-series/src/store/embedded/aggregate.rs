@@ -1,10 +1,6 @@
 //! Aggregates of one type: from the stats of a chunk where a bucket covers it, else from its rows.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use sqlx::SqliteConnection;
 use store::StoreError;
@@ -65,7 +61,13 @@ impl Aggregator<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, answer: &mut Answer, skip: &mut usize, left: &mut usize, done: impl Fn(i64) -> bool) {
+    fn answer(
+        &mut self,
+        answer: &mut Answer,
+        skip: &mut usize,
+        left: &mut usize,
+        done: impl Fn(i64) -> bool,
+    ) {
         while *left > 0
             && let Some(first) = self.buckets.first_entry()
             && done(first.key().0)
@@ -133,7 +135,9 @@ impl Aggregator<'_> {
 
     fn summaries(&mut self, key: (i64, Arc<str>)) -> &mut Vec<Summary> {
         let wanted = self.wanted;
-        self.buckets.entry(key).or_insert_with(|| wanted.iter().map(|(_, kind)| Summary::new(kind.form())).collect())
+        self.buckets
+            .entry(key)
+            .or_insert_with(|| wanted.iter().map(|(_, kind)| Summary::new(kind.form())).collect())
     }
 }
 

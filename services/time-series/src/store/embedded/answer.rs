@@ -34,7 +34,12 @@ impl Answer {
         self.push_cells(&id, Some(block.times[row]), cells);
     }
 
-    pub(crate) fn push_cells(&mut self, id: &Arc<str>, at_us: Option<i64>, cells: impl Iterator<Item = Cell>) {
+    pub(crate) fn push_cells(
+        &mut self,
+        id: &Arc<str>,
+        at_us: Option<i64>,
+        cells: impl Iterator<Item = Cell>,
+    ) {
         if !self.entities.contains_key(id) {
             self.entities.insert(id.clone(), EntityRows { id: id.to_string(), ..EntityRows::default() });
         }

@@ -80,7 +80,9 @@ impl Column {
             (Values::Float(values), CellRef::Float(value)) => values.get_mut(row).map(|to| *to = value),
             (Values::Int(values), CellRef::Int(value)) => values.get_mut(row).map(|to| *to = value),
             (Values::Bool(values), CellRef::Bool(value)) => values.get_mut(row).map(|to| *to = value),
-            (Values::Text(values), CellRef::Text(value)) => values.get_mut(row).map(|to| value.clone_into(to)),
+            (Values::Text(values), CellRef::Text(value)) => {
+                values.get_mut(row).map(|to| value.clone_into(to))
+            }
             _ => None,
         };
         if fits.is_some() {

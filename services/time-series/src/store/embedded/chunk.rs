@@ -15,8 +15,6 @@ use super::{
 };
 use crate::cell::Form;
 
-/// Most rows of one chunk.
-pub(crate) const CHUNK_ROWS: usize = 1024;
 const VERSION: u8 = 1;
 /// No frame decodes to more than this: a damaged length must not take the memory.
 const MAX_FRAME: usize = 1 << 30;
@@ -84,7 +82,11 @@ pub(crate) fn encode(block: &Block) -> Vec<u8> {
 }
 
 /// The wanted columns of a chunk; `None` = all of them.
-pub(crate) fn decode(body: &[u8], wanted: Option<&Wanted>, unpacker: &mut Unpacker) -> Result<Block, Damaged> {
+pub(crate) fn decode(
+    body: &[u8],
+    wanted: Option<&Wanted>,
+    unpacker: &mut Unpacker,
+) -> Result<Block, Damaged> {
     let mut bytes = Bytes(body);
     if bytes.u8()? != VERSION {
         return Err(Damaged);
@@ -152,7 +154,9 @@ fn encode_column(column: &Column) -> Vec<u8> {
             let values: Vec<f64> = (0..values.len()).filter(present).map(|row| values[row]).collect();
             encode_floats(&mut out, &values);
         }
-        Values::Int(values) => encode_ints(&mut out, (0..values.len()).filter(present).map(|row| values[row])),
+        Values::Int(values) => {
+            encode_ints(&mut out, (0..values.len()).filter(present).map(|row| values[row]))
+        }
         Values::Bool(values) => {
             out.extend((0..values.len()).filter(present).map(|row| u8::from(values[row])));
         }
@@ -183,7 +187,9 @@ fn encode_floats(out: &mut Vec<u8>, values: &[f64]) {
         // A value that needs fewer places may not be exact with more of them: then the bits are kept.
         let mantissas: Option<Vec<i64>> = values
             .iter()
-            .map(|value| scaled(*value, places).filter(|(_, took)| *took == places).map(|(mantissa, _)| mantissa))
+            .map(|value| {
+                scaled(*value, places).filter(|(_, took)| *took == places).map(|(mantissa, _)| mantissa)
+            })
             .collect();
         if let Some(mantissas) = mantissas {
             out.push(places);
@@ -353,7 +359,10 @@ mod tests {
     fn only_wanted_columns_are_decoded() {
         let block = Block {
             times: vec![1, 2],
-            columns: vec![column(1, vec![None, Some(Values::Int(vec![5]))], Form::Int), column(2, vec![None, None], Form::Bool)],
+            columns: vec![
+                column(1, vec![None, Some(Values::Int(vec![5]))], Form::Int),
+                column(2, vec![None, None], Form::Bool),
+            ],
         };
         let wanted = [(1, crate::cell::Kind::Integer)];
         let back = decode(&encode(&block), Some(&wanted), &mut Unpacker::new().unwrap()).unwrap();

@@ -101,8 +101,10 @@ pub(crate) fn scaled(value: f64, places: u8) -> Option<(i64, u8)> {
         if shifted.abs() >= EXACT {
             return None;
         }
-        if (shifted / power).to_bits() == value.to_bits() {
-            return Some((shifted as i64, places));
+        // Through the integer, which has no negative zero.
+        let mantissa = shifted as i64;
+        if (mantissa as f64 / power).to_bits() == value.to_bits() {
+            return Some((mantissa, places));
         }
     }
     None

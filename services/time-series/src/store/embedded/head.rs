@@ -73,7 +73,10 @@ impl Head {
     }
 
     /// The attributes that at least one row has; `kind_of` knows all there are.
-    pub(crate) fn attributes(&self, kind_of: impl Fn(u32) -> Option<Kind>) -> Result<Vec<(u32, Kind)>, Damaged> {
+    pub(crate) fn attributes(
+        &self,
+        kind_of: impl Fn(u32) -> Option<Kind>,
+    ) -> Result<Vec<(u32, Kind)>, Damaged> {
         let mut found: Vec<(u32, Kind)> = Vec::new();
         self.each(|_, mut cells| {
             for _ in 0..cells.count()? {

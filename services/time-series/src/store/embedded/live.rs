@@ -27,7 +27,10 @@ pub(crate) struct Shared {
 impl Shared {
     /// Bytes of the file that make no sense.
     pub(crate) fn damaged(&self, what: &str) -> StoreError {
-        StoreError::Corrupt { file: self.file.display().to_string(), reason: format!("{what} does not decode") }
+        StoreError::Corrupt {
+            file: self.file.display().to_string(),
+            reason: format!("{what} does not decode"),
+        }
     }
 
     pub(crate) fn check<T>(&self, what: &str, decoded: Result<T, Damaged>) -> Result<T, StoreError> {

@@ -75,7 +75,8 @@ async fn load_types(connection: &mut SqliteConnection, catalog: &mut Catalog) ->
 /// Answers the highest log batch that any series has in chunks.
 async fn load_series(connection: &mut SqliteConnection, catalog: &mut Catalog) -> Result<i64, StoreError> {
     let mut rows =
-        sqlx::query("SELECT id, type, path, entity, version, sealed_batch FROM series ORDER BY id").fetch(connection);
+        sqlx::query("SELECT id, type, path, entity, version, sealed_batch FROM series ORDER BY id")
+            .fetch(connection);
     let mut highest = 0;
     while let Some(row) = rows.try_next().await? {
         let type_no = number(row.try_get(1)?, "a series' type")?;
@@ -101,8 +102,9 @@ async fn load_chunk_ends(
     catalog: &mut Catalog,
     tail: &mut Tail,
 ) -> Result<(), StoreError> {
-    let mut rows = sqlx::query("SELECT series, max(t1), max(id) FROM chunk INDEXED BY chunk_series_t1 GROUP BY series")
-        .fetch(connection);
+    let mut rows =
+        sqlx::query("SELECT series, max(t1), max(id) FROM chunk INDEXED BY chunk_series_t1 GROUP BY series")
+            .fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let no = number(row.try_get(0)?, "a chunk's series")?;
         let series = catalog.series.get_mut(no).ok_or_else(|| corrupt("a chunk's series"))?;
@@ -114,7 +116,11 @@ async fn load_chunk_ends(
     Ok(())
 }
 
-async fn replay(connection: &mut SqliteConnection, live: &mut Live, tail: &mut Tail) -> Result<(), StoreError> {
+async fn replay(
+    connection: &mut SqliteConnection,
+    live: &mut Live,
+    tail: &mut Tail,
+) -> Result<(), StoreError> {
     let mut batches = sqlx::query("SELECT batch, body FROM log ORDER BY batch").fetch(connection);
     while let Some(row) = batches.try_next().await? {
         let batch: i64 = row.try_get(0)?;

@@ -52,7 +52,10 @@ impl LogWriter {
 }
 
 /// Calls `see` with each row of a batch, in order.
-pub(crate) fn read(body: &[u8], mut see: impl FnMut(LogRow<'_>) -> Result<(), Damaged>) -> Result<(), Damaged> {
+pub(crate) fn read(
+    body: &[u8],
+    mut see: impl FnMut(LogRow<'_>) -> Result<(), Damaged>,
+) -> Result<(), Damaged> {
     let mut bytes = Bytes(body);
     if bytes.u8()? != VERSION {
         return Err(Damaged);
@@ -98,7 +101,7 @@ mod tests {
         fn damaged_batches_are_errors(noise in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut body = vec![VERSION];
             body.extend(noise);
-            drop(read(&body, |_| Ok(())));
+            read(&body, |_| Ok(())).ok();
         }
     }
 }

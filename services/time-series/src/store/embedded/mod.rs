@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::Tasks;
 use store::{StoreError, open_sqlite, position};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     live::Shared,
@@ -62,13 +63,17 @@ pub struct Options {
     pub head_bytes: usize,
     /// Size of the log, in bytes: what a restart replays.
     pub log_bytes: usize,
+    /// Rows of one chunk.
+    pub chunk_rows: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { head_bytes: 64 << 20, log_bytes: 128 << 20 }
+        Self { head_bytes: 64 << 20, log_bytes: 128 << 20, chunk_rows: CHUNK_ROWS }
     }
 }
+
+const CHUNK_ROWS: usize = 1024;
 
 /// Jobs that wait for the writer; beyond it callers wait.
 const QUEUE: usize = 1024;
@@ -77,6 +82,8 @@ pub struct EmbeddedStore {
     shared: Arc<Shared>,
     /// Gone once the store is closed: then the writer ends.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    /// Cancelled when the writer has ended and the file is closed.
+    ended: CancellationToken,
 }
 
 impl EmbeddedStore {
@@ -101,12 +108,17 @@ impl EmbeddedStore {
         metrics.head_bytes.set(i64::try_from(live.head_bytes).unwrap_or(i64::MAX));
         let shared = Arc::new(Shared { live: RwLock::new(live), pools, file: file.to_owned(), metrics });
         let (sender, jobs) = mpsc::channel(QUEUE);
-        let writer = Writer { shared: shared.clone(), options, tail, full: BTreeSet::new(), jobs, stop: tasks.stop_token() };
+        let (full, stop, ended) = (BTreeSet::new(), tasks.stop_token(), CancellationToken::new());
+        let writer = Writer { shared: shared.clone(), options, tail, full, jobs, stop };
+        let end = ended.clone().drop_guard();
         let runtime = tokio::runtime::Handle::current();
         // Casting, encoding and compressing are CPU work: the writer has a thread of its own.
-        let thread = tokio::task::spawn_blocking(move || runtime.block_on(writer.run()));
+        let thread = tokio::task::spawn_blocking(move || {
+            runtime.block_on(writer.run());
+            drop(end);
+        });
         tasks.spawn("time-series writer", thread);
-        Ok(Arc::new(Self { shared, jobs: Mutex::new(Some(sender)) }))
+        Ok(Arc::new(Self { shared, jobs: Mutex::new(Some(sender)), ended }))
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
@@ -155,7 +167,11 @@ impl HistoryStore for EmbeddedStore {
         read::off_worker(read::query(self.shared.clone(), query.clone())).await
     }
 
-    async fn entities(&self, selection: &Selection, window: Window) -> Result<Vec<EntitySummary>, StoreError> {
+    async fn entities(
+        &self,
+        selection: &Selection,
+        window: Window,
+    ) -> Result<Vec<EntitySummary>, StoreError> {
         read::off_worker(read::entities(self.shared.clone(), selection.clone(), window)).await
     }
 
@@ -203,14 +219,7 @@ impl HistoryStore for EmbeddedStore {
     }
 
     async fn close(&self) {
-        let Some(jobs) = self.jobs.lock().take() else { return };
-        let ended = jobs.clone();
-        drop(jobs);
-        // The writer ends once no sender is left: a weak one sees it go.
-        let ended = ended.downgrade();
-        while ended.upgrade().is_some_and(|jobs| !jobs.is_closed()) {
-            tokio::task::yield_now().await;
-        }
-        self.shared.pools.close().await;
+        drop(self.jobs.lock().take());
+        self.ended.cancelled().await;
     }
 }

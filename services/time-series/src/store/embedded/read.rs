@@ -48,8 +48,7 @@ impl TypeView {
             return None;
         }
         let ids = series.iter().map(|no| (*no, catalog.series[*no].id.clone())).collect();
-        let heads =
-            series.iter().filter_map(|no| Some((*no, catalog.series[*no].head.clone()?))).collect();
+        let heads = series.iter().filter_map(|no| Some((*no, catalog.series[*no].head.clone()?))).collect();
         Some(Self { no, name: owner.name.clone(), attributes, series, ids, heads })
     }
 }
@@ -178,9 +177,7 @@ pub(super) async fn entities(
         .into_iter()
         .map(|((id, entity_type), newest_us)| EntitySummary { id: id.to_string(), entity_type, newest_us })
         .collect();
-    found.sort_by(|a, b| {
-        (b.newest_us, &a.entity_type, &a.id).cmp(&(a.newest_us, &b.entity_type, &b.id))
-    });
+    found.sort_by(|a, b| (b.newest_us, &a.entity_type, &a.id).cmp(&(a.newest_us, &b.entity_type, &b.id)));
     Ok(found.into_iter().skip(window.offset).take(window.rows()).collect())
 }
 

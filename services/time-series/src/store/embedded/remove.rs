@@ -1,13 +1,16 @@
 //! Deletes: whole chunks go, chunks that are hit in part are rewritten in place, heads become chunks of what stays.
 
-use std::{collections::{BTreeSet, HashMap}, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use scope::Tenant;
 use sqlx::{Row as _, SqliteConnection};
 use store::StoreError;
 
 use super::{
-    chunk::{self, CHUNK_ROWS, Unpacker},
+    chunk::{self, Unpacker},
     head::Head,
     seal::{NewChunk, delete_chunks, insert_chunks},
     writer::{Writer, id_of},
@@ -18,9 +21,17 @@ use crate::query::Deletion;
 #[derive(Clone, Debug)]
 pub(crate) enum Removal {
     Rows(Deletion),
-    DropType { tenant: Tenant, folded: String },
+    DropType {
+        tenant: Tenant,
+        folded: String,
+    },
     /// Of these types (folded; `None` = all but `keep`), whatever lies in chunks that end before the instant.
-    Expired { tenant: Tenant, only: Option<String>, keep: Vec<String>, before_us: i64 },
+    Expired {
+        tenant: Tenant,
+        only: Option<String>,
+        keep: Vec<String>,
+        before_us: i64,
+    },
 }
 
 impl Writer {
@@ -182,7 +193,7 @@ impl Writer {
             removed += hit.len() as u64;
             touched.push(*no);
             let kept: Vec<usize> = (0..block.rows()).filter(|row| !hit.contains(row)).collect();
-            for some in kept.chunks(CHUNK_ROWS) {
+            for some in kept.chunks(self.chunk_rows()) {
                 let id = self.tail.next_chunk;
                 self.tail.next_chunk += 1;
                 chunks.push(NewChunk::new(id, *no, entry.type_no, &block.pick(some)));
@@ -203,7 +214,10 @@ impl Writer {
         .bind(ids_json(series)?)
         .fetch_all(connection)
         .await?;
-        Ok(rows.into_iter().map(|(id, t1, last)| (usize::try_from(id - 1).unwrap_or_default(), (t1, last))).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(id, t1, last)| (usize::try_from(id - 1).unwrap_or_default(), (t1, last)))
+            .collect())
     }
 
     /// Retention is by whole chunks: what is still in a head or in a chunk with younger rows stays a little longer.
@@ -238,7 +252,9 @@ impl Writer {
             if rows == 0 {
                 continue;
             }
-            let delete = sqlx::query("DELETE FROM chunk WHERE type = ? AND t1 < ?").bind(id_of(type_no)).bind(before_us);
+            let delete = sqlx::query("DELETE FROM chunk WHERE type = ? AND t1 < ?")
+                .bind(id_of(type_no))
+                .bind(before_us);
             delete.execute(&mut *transaction).await?;
             self.finish_change(&mut transaction, &[]).await?;
             let ends = self.chunk_ends(&mut transaction, &series).await?;

@@ -79,7 +79,11 @@ pub(super) async fn read(
             let cursor = Cursor { series: source.series, arrival: source.arrival, block, rows };
             let no = free.pop().unwrap_or(cursors.len());
             let place = cursor.place(order, no);
-            if no < cursors.len() { cursors[no] = cursor } else { cursors.push(cursor) }
+            if no < cursors.len() {
+                cursors[no] = cursor
+            } else {
+                cursors.push(cursor)
+            }
             queue.extend(place);
             continue;
         }

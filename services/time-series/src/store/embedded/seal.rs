@@ -7,7 +7,7 @@ use store::StoreError;
 
 use super::{
     block::Block,
-    chunk::{self, CHUNK_ROWS, Unpacker},
+    chunk::{self, Unpacker},
     head::Head,
     stats,
     writer::{Writer, id_of},
@@ -100,15 +100,16 @@ impl Writer {
         for open in opened {
             let mut block = self.shared.check("a head", open.head.decode(&open.attributes))?;
             // A slow series is sealed by the log's age, a few rows at a time: they join the chunk before them.
-            if block.rows() < CHUNK_ROWS
+            if block.rows() < self.chunk_rows()
                 && let Some(last) = open.last_chunk
-                && let Some(before) = self.small_chunk(connection, last, CHUNK_ROWS - block.rows()).await?
+                && let Some(before) =
+                    self.small_chunk(connection, last, self.chunk_rows() - block.rows()).await?
             {
                 block = before.merged(&block);
                 merged.push(last);
             }
             let rows: Vec<usize> = (0..block.rows()).collect();
-            for some in rows.chunks(CHUNK_ROWS) {
+            for some in rows.chunks(self.chunk_rows()) {
                 let id = self.tail.next_chunk;
                 self.tail.next_chunk += 1;
                 let part = if some.len() == block.rows() { None } else { Some(block.pick(some)) };
@@ -146,7 +147,8 @@ impl Writer {
             let live = self.shared.live.read();
             sealed.iter().map(|no| (id_of(*no), live.catalog.series[*no].version)).collect()
         };
-        let versions = serde_json::to_string(&versions).map_err(|error| StoreError::Internal(error.to_string()))?;
+        let versions =
+            serde_json::to_string(&versions).map_err(|error| StoreError::Internal(error.to_string()))?;
         sqlx::query(
             "UPDATE series SET sealed_batch = ?1, version = j.value ->> 1 FROM json_each(?2) AS j \
              WHERE series.id = j.value ->> 0",
@@ -204,13 +206,20 @@ pub(super) async fn delete_chunks(connection: &mut SqliteConnection, ids: &[i64]
         return Ok(());
     }
     let ids = serde_json::to_string(ids).map_err(|error| StoreError::Internal(error.to_string()))?;
-    sqlx::query("DELETE FROM chunk WHERE id IN (SELECT value FROM json_each(?))").bind(ids).execute(connection).await?;
+    sqlx::query("DELETE FROM chunk WHERE id IN (SELECT value FROM json_each(?))")
+        .bind(ids)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-pub(super) async fn insert_chunks(connection: &mut SqliteConnection, chunks: &[NewChunk]) -> Result<(), StoreError> {
+pub(super) async fn insert_chunks(
+    connection: &mut SqliteConnection,
+    chunks: &[NewChunk],
+) -> Result<(), StoreError> {
     for some in chunks.chunks(64) {
-        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO chunk (id, type, series, t0, t1, n, stats, body) ");
+        let mut sql =
+            QueryBuilder::<Sqlite>::new("INSERT INTO chunk (id, type, series, t0, t1, n, stats, body) ");
         sql.push_values(some, |mut row, chunk| {
             row.push_bind(chunk.id).push_bind(id_of(chunk.type_no)).push_bind(id_of(chunk.series));
             row.push_bind(chunk.t0).push_bind(chunk.t1).push_bind(chunk.rows);

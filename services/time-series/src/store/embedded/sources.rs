@@ -41,7 +41,9 @@ impl Order {
 pub(crate) enum Need {
     Bodies,
     /// Stats always; bodies only of chunks that span two slots of this many microseconds or reach out of the range.
-    Stats { slot_us: Option<i64> },
+    Stats {
+        slot_us: Option<i64>,
+    },
 }
 
 pub(crate) enum Content {
@@ -224,7 +226,10 @@ impl Sources {
     }
 
     /// Edge of the next source, in the order's key; `None` at the end.
-    pub(crate) async fn peek(&mut self, connection: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+    pub(crate) async fn peek(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Option<i64>, StoreError> {
         let chunk = loop {
             let Some(Reverse((edge, no))) = self.queue.peek().copied() else { break None };
             if let Some(source) = self.pagers[no].page.front() {

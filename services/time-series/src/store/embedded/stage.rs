@@ -165,7 +165,8 @@ impl<'a> Stage<'a> {
         attribute: &'r NewAttribute,
     ) -> Option<((u32, Kind), &'r NewAttribute)> {
         let folded = folded(&attribute.name);
-        if let Some(known) = self.catalog.types.get(type_no).and_then(|owner| owner.attributes.get(&*folded)) {
+        if let Some(known) = self.catalog.types.get(type_no).and_then(|owner| owner.attributes.get(&*folded))
+        {
             return Some(((known.id, known.kind), attribute));
         }
         let key = (type_no, folded.into_owned());

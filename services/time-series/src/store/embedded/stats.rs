@@ -19,9 +19,20 @@ pub(crate) struct Summary {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Range {
-    Float { min: f64, max: f64, sum: f64 },
-    Int { min: i64, max: i64, sum: i128 },
-    Text { min: String, max: String },
+    Float {
+        min: f64,
+        max: f64,
+        sum: f64,
+    },
+    Int {
+        min: i64,
+        max: i64,
+        sum: i128,
+    },
+    Text {
+        min: String,
+        max: String,
+    },
     /// Values without an order.
     Unordered,
 }
@@ -99,7 +110,9 @@ impl Summary {
             (Range::Float { sum, .. }, _) => Cell::Float(sum / count),
             (Range::Int { min, .. }, Method::Min) => Cell::Int(*min),
             (Range::Int { max, .. }, Method::Max) => Cell::Int(*max),
-            (Range::Int { sum, .. }, Method::Sum) => i64::try_from(*sum).map_or(Cell::Float(*sum as f64), Cell::Int),
+            (Range::Int { sum, .. }, Method::Sum) => {
+                i64::try_from(*sum).map_or(Cell::Float(*sum as f64), Cell::Int)
+            }
             (Range::Int { sum, .. }, _) => Cell::Float(*sum as f64 / count),
             (Range::Text { min, .. }, Method::Min) => Cell::Text(min.clone()),
             (Range::Text { max, .. }, _) => Cell::Text(max.clone()),

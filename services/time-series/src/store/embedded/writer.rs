@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    chunk::CHUNK_ROWS,
     head::Head,
     live::Shared,
     load::Tail,
@@ -27,15 +26,24 @@ const GROUP_ROWS: usize = 20_000;
 const SEAL_AT_ONCE: usize = 64;
 const BULK: usize = 1_000;
 /// Once the service stops: how long requests in flight may still come with rows.
-const LAST_CALL: Duration = Duration::from_millis(250);
+const LAST_CALL: Duration = Duration::from_millis(150);
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Arc<StoreError>>>;
 
 pub(crate) enum Job {
-    Append { rows: Vec<Row>, position: Option<Position>, reply: Reply<Appended> },
-    Remove { removal: super::remove::Removal, reply: Reply<u64> },
+    Append {
+        rows: Vec<Row>,
+        position: Option<Position>,
+        reply: Reply<Appended>,
+    },
+    Remove {
+        removal: super::remove::Removal,
+        reply: Reply<u64>,
+    },
     /// Seals everything: for tests and measurements.
-    Seal { reply: Reply<()> },
+    Seal {
+        reply: Reply<()>,
+    },
 }
 
 pub(crate) struct Writer {
@@ -178,7 +186,8 @@ impl Writer {
             moved.push(match &append.position {
                 None => false,
                 Some(at) => {
-                    !position::advance_sqlite(&mut transaction, &at.topic, at.partition, at.expected, at.next).await?
+                    !position::advance_sqlite(&mut transaction, &at.topic, at.partition, at.expected, at.next)
+                        .await?
                 }
             });
         }
@@ -221,7 +230,11 @@ impl Writer {
         (stage.finish(), outcomes)
     }
 
-    async fn write_staged(&self, connection: &mut SqliteConnection, staged: &Staged) -> Result<(), StoreError> {
+    async fn write_staged(
+        &self,
+        connection: &mut SqliteConnection,
+        staged: &Staged,
+    ) -> Result<(), StoreError> {
         let (types, series) = {
             let live = self.shared.live.read();
             (id_of(live.catalog.types.len()), id_of(live.catalog.series.len()))
@@ -234,7 +247,8 @@ impl Writer {
             sql.build().execute(&mut *connection).await?;
         }
         for some in staged.attributes.chunks(BULK) {
-            let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO attribute (id, type, name, kind, declared) ");
+            let mut sql =
+                QueryBuilder::<Sqlite>::new("INSERT INTO attribute (id, type, name, kind, declared) ");
             sql.push_values(some, |mut row, (type_no, info)| {
                 row.push_bind(info.id).push_bind(id_of(*type_no)).push_bind(&info.name);
                 row.push_bind(info.kind.code()).push_bind(&info.declared);
@@ -242,8 +256,9 @@ impl Writer {
             sql.build().execute(&mut *connection).await?;
         }
         for (some, first) in staged.series.chunks(BULK).zip((series..).step_by(BULK)) {
-            let mut sql =
-                QueryBuilder::<Sqlite>::new("INSERT INTO series (id, type, path, entity, version, sealed_batch) ");
+            let mut sql = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO series (id, type, path, entity, version, sealed_batch) ",
+            );
             sql.push_values(some.iter().zip(first..), |mut row, ((type_no, path, entity), id)| {
                 row.push_bind(id).push_bind(id_of(*type_no)).push_bind(path.as_str()).push_bind(&**entity);
                 row.push_bind(i64::MIN).push_bind(0_i64);
@@ -255,6 +270,7 @@ impl Writer {
 
     /// Makes what was committed visible.
     fn publish(&mut self, staged: Staged, batch: i64) {
+        let chunk_rows = self.chunk_rows();
         let mut live = self.shared.live.write();
         let live = &mut *live;
         for (tenant, folded, name) in &staged.types {
@@ -275,7 +291,7 @@ impl Writer {
             }
             let head = Arc::make_mut(series.head.get_or_insert_with(|| Arc::new(Head::new(batch))));
             live.head_bytes += head.push(row.at_us, staged.cells(row));
-            if head.rows as usize >= CHUNK_ROWS {
+            if head.rows as usize >= chunk_rows {
                 self.full.insert(row.series);
             }
         }
@@ -286,8 +302,13 @@ impl Writer {
         metrics.log_bytes.set(i64::try_from(self.tail.log_bytes).unwrap_or(i64::MAX));
     }
 
+    pub(super) fn chunk_rows(&self) -> usize {
+        self.options.chunk_rows.max(1)
+    }
+
     fn over_budget(&self) -> bool {
-        self.tail.log_bytes > self.options.log_bytes || self.shared.live.read().head_bytes > self.options.head_bytes
+        self.tail.log_bytes > self.options.log_bytes
+            || self.shared.live.read().head_bytes > self.options.head_bytes
     }
 
     fn wants_sealing(&self) -> bool {

@@ -1,0 +1,1 @@
+//! Random histories against a model that keeps every row in one vector.
