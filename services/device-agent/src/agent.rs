@@ -43,7 +43,8 @@ impl Agent {
         let mut total = 0;
         let mut updates = Vec::with_capacity(writes.len());
         for write in writes {
-            let attributes = serde_json::to_vec(&write.attributes).map_err(|error| Error::Internal(error.to_string()))?;
+            let attributes =
+                serde_json::to_vec(&write.attributes).map_err(|error| Error::Internal(error.to_string()))?;
             total += attributes.len();
             // A request of many groups may hold more than one update may, but not without end.
             if attributes.len() > limit || total > limit.saturating_mul(8) {
@@ -83,16 +84,19 @@ impl Agent {
         }
         device.body.insert("entity_type".into(), entity_type.into());
         if device.text("transport").is_none() {
-            let transport = group.and_then(|group| group.text("transport")).unwrap_or(&self.config.default_transport);
+            let transport =
+                group.and_then(|group| group.text("transport")).unwrap_or(&self.config.default_transport);
             device.body.insert("transport".into(), transport.into());
         }
         if device.text("transport") == Some("HTTP") {
-            let pushed = device.text("endpoint").or_else(|| group.and_then(|group| group.text("endpoint"))).is_some();
+            let pushed =
+                device.text("endpoint").or_else(|| group.and_then(|group| group.text("endpoint"))).is_some();
             device.body.insert("polling".into(), (!pushed).into());
         }
         let commands = group.and_then(|group| group.body.get("commands")?.as_array());
         if let Some(commands) = commands.filter(|commands| !commands.is_empty()) {
-            let mut own = device.body.get("commands").and_then(|own| own.as_array().cloned()).unwrap_or_default();
+            let mut own =
+                device.body.get("commands").and_then(|own| own.as_array().cloned()).unwrap_or_default();
             for command in commands {
                 if own.iter().all(|own| own.get("name") != command.get("name")) {
                     own.push(command.clone());

@@ -1,4 +1,8 @@
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroUsize,
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use service_kit::{config::Secret, http::HttpLimits};
@@ -9,7 +13,7 @@ use soft_state::Rate;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address of all listeners.
-    pub host: String,
+    pub host: IpAddr,
     /// Port of the north (configuration) API; 0 = any.
     pub north_port: u16,
     /// Port that devices send to; 0 = any.
@@ -95,7 +99,7 @@ pub struct CacheConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            host: "127.0.0.1".into(),
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             north_port: 4041,
             south_port: 7896,
             grpc_port: 4042,
@@ -175,7 +179,9 @@ impl Config {
         if self.broker.deadline_ms == 0 {
             return Err("device-agent.broker.deadline_ms must not be 0".into());
         }
-        for (name, rate) in [("device_rate", self.measure.device_rate), ("tenant_rate", self.measure.tenant_rate)] {
+        for (name, rate) in
+            [("device_rate", self.measure.device_rate), ("tenant_rate", self.measure.tenant_rate)]
+        {
             if !rate.is_finite() || rate < 0.0 {
                 return Err(format!("device-agent.measure.{name} must be 0 or more"));
             }

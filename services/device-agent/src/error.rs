@@ -146,7 +146,10 @@ mod tests {
     #[test]
     fn lists_are_shown_as_the_originals_do() {
         let text = Error::MissingHeaders(vec!["fiware-service", "fiware-servicepath"]).to_string();
-        assert_eq!(text, r#"Some headers were missing from the request: ["fiware-service","fiware-servicepath"]"#);
+        assert_eq!(
+            text,
+            r#"Some headers were missing from the request: ["fiware-service","fiware-servicepath"]"#
+        );
     }
 
     #[test]

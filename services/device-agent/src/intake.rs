@@ -119,7 +119,9 @@ impl Agent {
     ) -> Result<Sender, Error> {
         let scope = &group.group.scope;
         let known = self.registry.find_devices(scope, request.device_id).await?;
-        if let Some(device) = known.iter().find(|known| known.device.api_key.as_ref() == Some(&request.api_key)) {
+        if let Some(device) =
+            known.iter().find(|known| known.device.api_key.as_ref() == Some(&request.api_key))
+        {
             return Ok(Sender { device: device.clone(), group: Some(group) });
         }
         if let Some(device) = known.iter().find(|known| known.device.api_key.is_none()) {
@@ -133,7 +135,10 @@ impl Agent {
             return match may_create {
                 true => Err(Error::DeviceNotFound(request.device_id.to_owned())),
                 // The payload's own error is the one to tell; a device that sends rubbish is not created.
-                false => Ok(Sender { device: Arc::new(KnownDevice::new(self.unknown_device(scope, request))), group: Some(group) }),
+                false => Ok(Sender {
+                    device: Arc::new(KnownDevice::new(self.unknown_device(scope, request))),
+                    group: Some(group),
+                }),
             };
         }
         let device = self.autoprovision(&group, request).await?;
@@ -158,7 +163,7 @@ impl Agent {
             Err(StoreError::Conflict(_)) => {
                 let known = self.registry.find_devices(&device.scope, &device.id).await?;
                 let same = known.iter().find(|known| known.device.api_key == device.api_key);
-                same.cloned().ok_or_else(|| Error::DeviceNotFound(device.id))
+                same.cloned().ok_or(Error::DeviceNotFound(device.id))
             }
             Err(error) => Err(error.into()),
         }
@@ -187,7 +192,8 @@ impl Agent {
             None => {
                 let one = crate::store::Page { limit: 1, offset: 0 };
                 let scope = &device.scope;
-                let (_, groups) = self.registry.store().list_groups(&scope.tenant, Some(&scope.path), one).await?;
+                let (_, groups) =
+                    self.registry.store().list_groups(&scope.tenant, Some(&scope.path), one).await?;
                 if groups > 0 {
                     return Err(not_found());
                 }

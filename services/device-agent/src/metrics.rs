@@ -73,7 +73,11 @@ impl Metrics {
         );
         registry.register("drained_updates", "Diverted updates by outcome", self.drained.clone());
         registry.register("lookups", "Look-ups of group or device in the cache", self.lookups.clone());
-        registry.register("devices_created", "Devices provisioned, also by themselves", self.devices_created.clone());
+        registry.register(
+            "devices_created",
+            "Devices provisioned, also by themselves",
+            self.devices_created.clone(),
+        );
         registry.register("devices_removed", "Devices removed", self.devices_removed.clone());
     }
 

@@ -8,14 +8,17 @@ use crate::Config;
 
 /// Lays `IOTA_*` variables over `config`. Answers what to tell the user: variables that mean nothing here, and values
 /// that cannot be read (those are errors).
-pub fn apply_originals(config: &mut Config, variables: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+pub fn apply_originals(
+    config: &mut Config,
+    variables: &BTreeMap<String, String>,
+) -> Result<Vec<String>, String> {
     let mut warnings = Vec::new();
     let mut broker = (None, None);
     for (name, value) in variables.iter().filter(|(name, _)| name.starts_with("IOTA_")) {
         match name.as_str() {
             "IOTA_NORTH_PORT" => config.north_port = port(name, value)?,
             "IOTA_HTTP_PORT" => config.south_port = port(name, value)?,
-            "IOTA_NORTH_HOST" | "IOTA_HTTP_HOST" => config.host = value.clone(),
+            "IOTA_NORTH_HOST" | "IOTA_HTTP_HOST" => config.host = address(name, value)?,
             "IOTA_CB_HOST" => broker.0 = Some(value.clone()),
             "IOTA_CB_PORT" => broker.1 = Some(port(name, value)?),
             "IOTA_TIMESTAMP" => config.timestamp = flag(name, value)?,
@@ -42,6 +45,10 @@ fn grpc_port(http_port: u16) -> u16 {
 
 fn port(name: &str, value: &str) -> Result<u16, String> {
     value.trim().parse().map_err(|_| format!("{name} is not a port number"))
+}
+
+fn address(name: &str, value: &str) -> Result<std::net::IpAddr, String> {
+    value.trim().parse().map_err(|_| format!("{name} is not an IP address"))
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, String> {
@@ -92,7 +99,13 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_read_are_errors() {
-        assert_eq!(applied(&[("IOTA_NORTH_PORT", "many")]).1, Err("IOTA_NORTH_PORT is not a port number".into()));
-        assert_eq!(applied(&[("IOTA_TIMESTAMP", "maybe")]).1, Err("IOTA_TIMESTAMP is neither true nor false".into()));
+        assert_eq!(
+            applied(&[("IOTA_NORTH_PORT", "many")]).1,
+            Err("IOTA_NORTH_PORT is not a port number".into())
+        );
+        assert_eq!(
+            applied(&[("IOTA_TIMESTAMP", "maybe")]).1,
+            Err("IOTA_TIMESTAMP is neither true nor false".into())
+        );
     }
 }

@@ -17,15 +17,17 @@ impl Agent {
     /// Creates all groups or none.
     pub async fn create_groups(&self, scope: &Scope, drafts: Vec<GroupDraft>) -> Result<(), Error> {
         let resource = drafts.first().map_or(String::new(), |draft| draft.resource.clone());
+        let now_us = self.clock.now_us();
         let groups: Vec<Group> = drafts
             .into_iter()
-            .map(|draft| Group {
+            .zip(now_us..)
+            .map(|(draft, created_us)| Group {
                 id: new_id(),
                 scope: scope.clone(),
                 resource: draft.resource,
                 api_key: draft.api_key,
                 body: draft.body,
-                created_us: self.clock.now_us(),
+                created_us,
             })
             .collect();
         let inserted = self.registry.store().insert_groups(&groups).await;
@@ -100,8 +102,14 @@ impl Agent {
 
     /// Creates a device, and before it (unless switched off) its entity. In this order, because a repeat after a crash in
     /// between then finds no device and does both again; making sure of an entity twice changes nothing.
-    pub async fn create_device(&self, scope: &Scope, id: String, given: Map<String, Value>) -> Result<(), Error> {
-        let api_key = given.get("apikey").and_then(Value::as_str).filter(|key| !key.is_empty()).map(ApiKey::new);
+    pub async fn create_device(
+        &self,
+        scope: &Scope,
+        id: String,
+        given: Map<String, Value>,
+    ) -> Result<(), Error> {
+        let api_key =
+            given.get("apikey").and_then(Value::as_str).filter(|key| !key.is_empty()).map(ApiKey::new);
         let mut device = Device {
             scope: scope.clone(),
             id,
@@ -153,7 +161,8 @@ impl Agent {
     /// its scope.
     async fn group_for(&self, device: &Device) -> Result<Option<Group>, Error> {
         let scope = &device.scope;
-        let (groups, _) = self.registry.store().list_groups(&scope.tenant, Some(&scope.path), Page::ALL).await?;
+        let (groups, _) =
+            self.registry.store().list_groups(&scope.tenant, Some(&scope.path), Page::ALL).await?;
         if let Some(key) = &device.api_key {
             return Ok(groups.into_iter().find(|group| group.api_key == *key));
         }

@@ -91,7 +91,11 @@ impl Registry {
     }
 
     /// The group of this resource and key, whatever its tenant.
-    pub(crate) async fn find_group(&self, resource: &str, key: &ApiKey) -> Result<Option<Arc<KnownGroup>>, StoreError> {
+    pub(crate) async fn find_group(
+        &self,
+        resource: &str,
+        key: &ApiKey,
+    ) -> Result<Option<Arc<KnownGroup>>, StoreError> {
         let at = (resource.to_owned(), key.clone());
         let load = async {
             let found = self.store.group_of_key(resource, key).await?;
@@ -102,7 +106,11 @@ impl Registry {
     }
 
     /// All devices of this id in the scope, one per key.
-    pub(crate) async fn find_devices(&self, scope: &Scope, id: &str) -> Result<Arc<[Arc<KnownDevice>]>, StoreError> {
+    pub(crate) async fn find_devices(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<Arc<[Arc<KnownDevice>]>, StoreError> {
         let at = (scope.clone(), id.to_owned());
         let load = async {
             let found = self.store.find_devices(scope, id).await?;

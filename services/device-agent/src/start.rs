@@ -23,7 +23,7 @@ use crate::{
 };
 
 const SERVICE: &str = "device-agent";
-/// How often readiness and the length of the bus are looked at.
+/// How often the store and the length of the bus are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the agent gets from its process.
@@ -42,7 +42,7 @@ pub enum StartError {
     #[error("configuration: {0}")]
     Config(String),
     #[error("cannot listen on {address}: {error}")]
-    Listen { address: String, error: std::io::Error },
+    Listen { address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] ::store::StoreError),
     #[error(transparent)]
@@ -58,8 +58,8 @@ struct Listeners {
 impl Listeners {
     async fn bind(config: &Config) -> Result<Self, StartError> {
         let bind = async |port: u16| {
-            let address = format!("{}:{port}", config.host);
-            TcpListener::bind(&address).await.map_err(|error| StartError::Listen { address, error })
+            let address = SocketAddr::new(config.host, port);
+            TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
         };
         Ok(Self {
             north: bind(config.north_port).await?,
@@ -70,7 +70,10 @@ impl Listeners {
 
     fn addresses(&self) -> BTreeMap<&'static str, SocketAddr> {
         let listeners = [("north", &self.north), ("south", &self.south), ("grpc", &self.grpc)];
-        listeners.into_iter().filter_map(|(name, listener)| Some((name, listener.local_addr().ok()?))).collect()
+        listeners
+            .into_iter()
+            .filter_map(|(name, listener)| Some((name, listener.local_addr().ok()?)))
+            .collect()
     }
 }
 
@@ -102,8 +105,11 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
     });
 
     let (bus, stop) = (deps.bus.clone(), tasks.stop_token());
-    tasks.spawn("device-agent drain", async move { bus.consume(MEASURES, SERVICE, Arc::new(drain), stop).await });
-    check_once(&store, &deps, &diversion).await;
+    tasks.spawn(
+        "device-agent drain",
+        async move { bus.consume(MEASURES, SERVICE, Arc::new(drain), stop).await },
+    );
+    check_once(&store, &deps.bus, &deps.readiness, &diversion).await;
     watch(&tasks, store, &deps, diversion);
     serve(&tasks, listeners, agent, &deps, addresses["north"].port());
     Ok(Running::new(SERVICE, addresses, tasks))
@@ -142,33 +148,31 @@ fn serve(tasks: &Tasks, listeners: Listeners, agent: Arc<Agent>, deps: &Deps, no
     grpc::serve(tasks, listeners.grpc, grpc_api, grpc_listener);
 }
 
-/// Looks at store and bus every second until the stop; then closes the store once nothing uses it any more.
+/// Looks at store and bus every second until the stop.
 fn watch(tasks: &Tasks, store: Arc<dyn Store>, deps: &Deps, diversion: Arc<Diversion>) {
     let stop = tasks.stop_token();
-    let deps = Deps {
-        bus: deps.bus.clone(),
-        soft_state: deps.soft_state.clone(),
-        clock: deps.clock.clone(),
-        broker: deps.broker.clone(),
-        readiness: deps.readiness.clone(),
-        metrics: deps.metrics.clone(),
-    };
+    let (bus, readiness) = (deps.bus.clone(), deps.readiness.clone());
     tasks.spawn("device-agent watch", async move {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok::<(), Infallible>(()),
-                () = tokio::time::sleep(CHECK_EVERY) => check_once(&store, &deps, &diversion).await,
+                () = tokio::time::sleep(CHECK_EVERY) => check_once(&store, &bus, &readiness, &diversion).await,
             }
         }
     });
 }
 
-async fn check_once(store: &Arc<dyn Store>, deps: &Deps, diversion: &Diversion) {
+async fn check_once(
+    store: &Arc<dyn Store>,
+    bus: &Arc<dyn Bus>,
+    readiness: &Readiness,
+    diversion: &Diversion,
+) {
+    // A broker that is away is no reason to be taken out of service: measures are kept on the bus. (The bus itself is
+    // looked at by whoever made it.)
     let checked = store.check().await.map_err(|error| error.to_string());
-    deps.readiness.set("device-agent.store", checked);
-    // A broker that is away is no reason to be taken out of service: measures are kept on the bus.
-    deps.readiness.set("device-agent.bus", deps.bus.check().await.map_err(|error| error.to_string()));
-    match deps.bus.lag(MEASURES, SERVICE).await {
+    readiness.set("device-agent.store", checked);
+    match bus.lag(MEASURES, SERVICE).await {
         Ok(pending) => diversion.set_pending(pending),
         Err(error) => tracing::debug!(%error, "length of the bus not known"),
     }

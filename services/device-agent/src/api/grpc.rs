@@ -21,7 +21,10 @@ pub struct DeviceAgentApi(pub Arc<Agent>);
 
 #[tonic::async_trait]
 impl v1::device_agent_server::DeviceAgent for DeviceAgentApi {
-    async fn get_device(&self, request: Request<v1::GetDeviceRequest>) -> Result<Response<v1::Device>, Status> {
+    async fn get_device(
+        &self,
+        request: Request<v1::GetDeviceRequest>,
+    ) -> Result<Response<v1::Device>, Status> {
         let request = request.into_inner();
         let scope = scope(&request.tenant, &request.service_path)?;
         let key = (!request.api_key.is_empty()).then(|| ApiKey::new(&request.api_key));

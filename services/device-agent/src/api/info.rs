@@ -67,7 +67,10 @@ fn wrong_level(error: &str) -> Response {
 
 /// The originals' counters, in the type that the client accepts.
 pub(super) async fn metrics(State(state): State<ApiState>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("application/openmetrics-text");
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or("application/openmetrics-text");
     let kind = |name: &str| accept.split(',').any(|one| one.split(';').next().map(str::trim) == Some(name));
     let content_type = if kind("application/openmetrics-text") {
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -94,7 +97,8 @@ fn counters(metrics: &Metrics) -> String {
     ];
     let mut text = String::new();
     for (name, count) in rows {
-        let line = writeln!(text, "# HELP {name} global metric for {name}\n# TYPE {name} counter\n{name} {count}");
+        let line =
+            writeln!(text, "# HELP {name} global metric for {name}\n# TYPE {name} counter\n{name} {count}");
         debug_assert!(line.is_ok(), "a String takes all");
     }
     text.push_str("# EOF\n");

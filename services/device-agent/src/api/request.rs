@@ -18,7 +18,8 @@ const MAX_PAGE: u32 = 1_000;
 
 /// Both scope headers; the missing ones are named.
 pub(super) fn scope_texts(headers: &HeaderMap) -> Result<(&str, &str), Error> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
     match (text(SERVICE), text(SERVICE_PATH)) {
         (Some(service), Some(path)) => Ok((service, path)),
         (service, path) => {

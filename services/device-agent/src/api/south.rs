@@ -10,11 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{ApiState, error::page, request};
-use crate::{
-    device::ApiKey,
-    error::Error,
-    intake::DeviceRequest,
-};
+use crate::{device::ApiKey, error::Error, intake::DeviceRequest};
 
 /// Longest device id that a measure may bring along.
 const MAX_ID: usize = 256;
@@ -61,7 +57,9 @@ async fn taken(
         return Err(Error::MandatoryParams(missing.collect()));
     };
     if device_id.len() > MAX_ID || device_id.chars().any(char::is_control) {
-        return Err(Error::BadHeader(format!("i must have at most {MAX_ID} bytes and no control characters")));
+        return Err(Error::BadHeader(format!(
+            "i must have at most {MAX_ID} bytes and no control characters"
+        )));
     }
     let payload = if is_get {
         Bytes::copy_from_slice(payload.as_bytes())

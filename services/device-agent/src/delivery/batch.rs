@@ -53,9 +53,9 @@ impl Room {
         let bytes: usize = updates.iter().map(weight).sum();
         let fits = self.updates + updates.len() <= self.limits.updates
             && self.bytes + bytes <= self.limits.bytes
-            && added
-                .iter()
-                .all(|(entity, more)| self.entities.get(entity).copied().unwrap_or_default() + more <= MAX_PER_ENTITY);
+            && added.iter().all(|(entity, more)| {
+                self.entities.get(entity).copied().unwrap_or_default() + more <= MAX_PER_ENTITY
+            });
         if !fits && self.updates > 0 {
             return false;
         }
@@ -69,12 +69,7 @@ impl Room {
 }
 
 fn entity(update: &EntityUpdate) -> (String, String, String, String) {
-    (
-        update.tenant.clone(),
-        update.service_path.clone(),
-        update.entity_id.clone(),
-        update.entity_type.clone(),
-    )
+    (update.tenant.clone(), update.service_path.clone(), update.entity_id.clone(), update.entity_type.clone())
 }
 
 /// Bytes of an update on the wire, about.
@@ -87,7 +82,11 @@ mod tests {
     use super::*;
 
     fn update(entity: &str, bytes: usize) -> EntityUpdate {
-        EntityUpdate { entity_id: entity.into(), attributes: vec![b'x'; bytes].into(), ..EntityUpdate::default() }
+        EntityUpdate {
+            entity_id: entity.into(),
+            attributes: vec![b'x'; bytes].into(),
+            ..EntityUpdate::default()
+        }
     }
 
     #[test]

@@ -24,7 +24,11 @@ const MAX_TEXT: usize = 1_024;
 pub(super) enum Applied {
     Done,
     /// It will not take it. `code` is internal when it failed without knowing why.
-    Refused { code: Code, error: String, description: String },
+    Refused {
+        code: Code,
+        error: String,
+        description: String,
+    },
     /// It may take it later.
     Later,
 }
@@ -62,7 +66,12 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn new(neighbour: Neighbour, deadline: Duration, metrics: Metrics) -> Self {
-        Self { client: ContextBrokerClient::new(Caller(neighbour)), deadline, away_until: Mutex::new(None), metrics }
+        Self {
+            client: ContextBrokerClient::new(Caller(neighbour)),
+            deadline,
+            away_until: Mutex::new(None),
+            metrics,
+        }
     }
 
     /// Whether a call failed a moment ago.
@@ -171,8 +180,14 @@ mod tests {
     fn results_are_done_refused_or_for_later() {
         assert_eq!(result(tonic::Code::Ok), Applied::Done);
         assert_eq!(result(tonic::Code::Unavailable), Applied::Later);
-        assert!(matches!(result(tonic::Code::InvalidArgument), Applied::Refused { code: Code::BadRequest, .. }));
-        assert!(matches!(result(tonic::Code::ResourceExhausted), Applied::Refused { code: Code::TooLarge, .. }));
+        assert!(matches!(
+            result(tonic::Code::InvalidArgument),
+            Applied::Refused { code: Code::BadRequest, .. }
+        ));
+        assert!(matches!(
+            result(tonic::Code::ResourceExhausted),
+            Applied::Refused { code: Code::TooLarge, .. }
+        ));
     }
 
     #[test]

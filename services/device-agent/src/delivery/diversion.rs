@@ -39,7 +39,11 @@ pub(crate) struct Diversion {
 }
 
 impl Diversion {
-    pub(crate) async fn load(store: Arc<dyn Store>, max_pending: u64, metrics: Metrics) -> Result<Self, StoreError> {
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        max_pending: u64,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
         let own = match store.is_shared() {
             true => None,
             false => Some(Mutex::new(store.all_diverted().await?.into_iter().collect())),
@@ -54,7 +58,10 @@ impl Diversion {
     }
 
     /// Which of `devices` must go to the bus.
-    pub(super) async fn diverted_of(&self, devices: Vec<DeviceKey>) -> Result<HashSet<DeviceKey>, StoreError> {
+    pub(super) async fn diverted_of(
+        &self,
+        devices: Vec<DeviceKey>,
+    ) -> Result<HashSet<DeviceKey>, StoreError> {
         match &self.own {
             Some(own) => {
                 let own = own.lock();
@@ -72,7 +79,9 @@ impl Diversion {
             return Ok(());
         }
         if self.pending.load(Ordering::Relaxed) + count > self.max_pending {
-            return Err(Undelivered::Unavailable("the context broker is away and the bus is full: try again later"));
+            return Err(Undelivered::Unavailable(
+                "the context broker is away and the bus is full: try again later",
+            ));
         }
         if let Err(error) = self.store.divert(&measures).await {
             tracing::error!(%error, "neither broker nor bus takes measures");
@@ -131,7 +140,9 @@ fn records(job: &Job) -> Vec<Diverted> {
 fn record(job: &Job, updates: Vec<EntityUpdate>) -> Diverted {
     let mark = mark_of(&updates);
     let (traceparent, tracestate, correlator) = match &job.context {
-        Some(context) => (context.trace.traceparent(), context.trace.state.clone(), context.correlator.to_string()),
+        Some(context) => {
+            (context.trace.traceparent(), context.trace.state.clone(), context.correlator.to_string())
+        }
         None => Default::default(),
     };
     let headers = [

@@ -50,7 +50,12 @@ impl Chunk {
 }
 
 impl Drain {
-    pub(crate) fn new(broker: Arc<Broker>, diversion: Arc<Diversion>, store: Arc<dyn Store>, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        diversion: Arc<Diversion>,
+        store: Arc<dyn Store>,
+        metrics: Metrics,
+    ) -> Self {
         Self { broker, diversion, store, metrics, failures: Mutex::new((-1, 0)) }
     }
 
@@ -96,7 +101,10 @@ impl Drain {
         let read = read();
         if read.is_none() {
             Metrics::count(&self.metrics.drained, "unreadable");
-            tracing::error!(offset = record.offset, "a record of topic measures cannot be read; it is skipped");
+            tracing::error!(
+                offset = record.offset,
+                "a record of topic measures cannot be read; it is skipped"
+            );
         }
         read
     }

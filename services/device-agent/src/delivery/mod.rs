@@ -111,8 +111,15 @@ impl Delivery {
         let (answer, answered) = oneshot::channel();
         let lane = &self.lanes[lane_of(&device, self.lanes.len())];
         let context = RequestContext::current();
-        let job =
-            Job { device, updates: updates.into(), arrived_us, context, refused: None, answer, _permit: permit };
+        let job = Job {
+            device,
+            updates: updates.into(),
+            arrived_us,
+            context,
+            refused: None,
+            answer,
+            _permit: permit,
+        };
         self.metrics.queued.inc();
         let sent = lane.send(job).await.is_ok();
         let outcome = if sent { answered.await.ok() } else { None };

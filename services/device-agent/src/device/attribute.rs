@@ -63,7 +63,11 @@ impl StaticAttribute {
 }
 
 /// An attribute as an update holds it.
-pub(crate) fn attribute(attribute_type: &str, value: Value, metadata: Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn attribute(
+    attribute_type: &str,
+    value: Value,
+    metadata: Map<String, Value>,
+) -> Map<String, Value> {
     let mut attribute = Map::with_capacity(3);
     attribute.insert("type".into(), attribute_type.into());
     attribute.insert("value".into(), value);
@@ -80,7 +84,8 @@ fn objects(list: Option<&Value>) -> impl Iterator<Item = &Value> {
 /// Metadata with a value of their own; those with an expression wait for expressions.
 fn constant_metadata(object: &Value) -> Map<String, Value> {
     let Some(metadata) = object.get("metadata").and_then(Value::as_object) else { return Map::new() };
-    let constant = |metadatum: &&Value| metadatum.get("value").is_some() && metadatum.get("expression").is_none();
+    let constant =
+        |metadatum: &&Value| metadatum.get("value").is_some() && metadatum.get("expression").is_none();
     let constants = metadata.iter().filter(|(_, metadatum)| constant(metadatum));
     constants.map(|(name, metadatum)| (name.clone(), metadatum.clone())).collect()
 }
@@ -108,7 +113,8 @@ mod tests {
 
     #[test]
     fn an_entity_name_that_is_an_expression_is_not_taken_as_text() {
-        let entity = |name: &str| MappedAttribute::read(&json!({"name": "a", "entity_name": name})).unwrap().entity;
+        let entity =
+            |name: &str| MappedAttribute::read(&json!({"name": "a", "entity_name": name})).unwrap().entity;
         assert_eq!(entity("Room:1"), Some(("Room:1".into(), None)));
         assert_eq!(entity("'Room:' + id"), None);
         assert_eq!(entity("name|trim"), None);

@@ -90,7 +90,10 @@ pub(crate) fn check_device(device: &Map<String, Value>) -> Result<(), String> {
 
 /// What is stored of a device given to `POST` or `PUT`. Null stands for absent.
 pub(crate) fn device_body(given: Map<String, Value>) -> Map<String, Value> {
-    given.into_iter().filter(|(key, value)| DEVICE_FIELDS.contains(&key.as_str()) && !value.is_null()).collect()
+    given
+        .into_iter()
+        .filter(|(key, value)| DEVICE_FIELDS.contains(&key.as_str()) && !value.is_null())
+        .collect()
 }
 
 fn texts(object: &Map<String, Value>, fields: &[&str]) -> Result<(), String> {
@@ -133,9 +136,12 @@ fn attributes(device: &Map<String, Value>, list: &str, keys: Option<&[&str]>) ->
         if let Some(key) = keys.and_then(|keys| item.keys().find(|key| !keys.contains(&key.as_str()))) {
             return Err(format!("{}: unknown field {key:?}", place()));
         }
-        for (field, forbidden) in
-            [("object_id", "<>();'=\""), ("name", "<>();'=\""), ("type", "<>();'=\""), ("entity_type", "<>;'=\"")]
-        {
+        for (field, forbidden) in [
+            ("object_id", "<>();'=\""),
+            ("name", "<>();'=\""),
+            ("type", "<>();'=\""),
+            ("entity_type", "<>;'=\""),
+        ] {
             match item.get(field) {
                 None => {}
                 Some(Value::String(text)) if !text.contains(|c| forbidden.contains(c)) => {}
@@ -165,7 +171,12 @@ mod tests {
 
     #[test]
     fn attribute_objects_hold_only_their_own_keys() {
-        assert!(device(json!({"attributes": [{"object_id": "t", "name": "x", "type": "Number", "skipValue": 0}]})).is_ok());
+        assert!(
+            device(
+                json!({"attributes": [{"object_id": "t", "name": "x", "type": "Number", "skipValue": 0}]})
+            )
+            .is_ok()
+        );
         let error = device(json!({"attributes": [{"name": "a"}, {"name": "x", "reverse": []}]})).unwrap_err();
         assert_eq!(error, "attributes[1]: unknown field \"reverse\"");
         assert!(device(json!({"lazy": [{"name": "x", "expression": "y"}]})).is_err());
@@ -193,7 +204,10 @@ mod tests {
             assert!(device(bad.clone()).is_err(), "{bad}");
         }
         assert!(check_group(json!({"apikey": "k", "resource": 5}).as_object().unwrap()).is_err());
-        assert!(check_group(json!({"anything": [1], "cbroker": "http://orion:1026"}).as_object().unwrap()).is_ok());
+        assert!(
+            check_group(json!({"anything": [1], "cbroker": "http://orion:1026"}).as_object().unwrap())
+                .is_ok()
+        );
     }
 
     #[test]

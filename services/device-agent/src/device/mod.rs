@@ -89,7 +89,10 @@ impl Device {
 
     pub fn has_command(&self, name: &str) -> bool {
         let commands = self.body.get("commands").and_then(Value::as_array);
-        commands.into_iter().flatten().any(|command| command.get("name").and_then(Value::as_str) == Some(name))
+        commands
+            .into_iter()
+            .flatten()
+            .any(|command| command.get("name").and_then(Value::as_str) == Some(name))
     }
 
     /// The device as the north API shows it.

@@ -22,7 +22,8 @@ pub(crate) fn parse_iso(text: &str) -> Option<i64> {
         return None;
     }
     let instant = text.parse::<Timestamp>().ok().or_else(|| {
-        let local = text.parse::<DateTime>().ok().or_else(|| Some(text.parse::<Date>().ok()?.at(0, 0, 0, 0)))?;
+        let local =
+            text.parse::<DateTime>().ok().or_else(|| Some(text.parse::<Date>().ok()?.at(0, 0, 0, 0)))?;
         Some(local.to_zoned(TimeZone::UTC).ok()?.timestamp())
     })?;
     Some(instant.as_microsecond())
@@ -57,7 +58,9 @@ mod tests {
         ] {
             assert_eq!(parse_iso(text), Some(expected), "{text}");
         }
-        for text in ["", "now", "12", "2016-13-01T00:00:00Z", "2016-06-13T25:00:00Z", "1970-01-01T00:00:01Z[UTC]"] {
+        for text in
+            ["", "now", "12", "2016-13-01T00:00:00Z", "2016-06-13T25:00:00Z", "1970-01-01T00:00:01Z[UTC]"]
+        {
             assert_eq!(parse_iso(text), None, "{text}");
         }
     }

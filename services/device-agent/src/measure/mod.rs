@@ -48,7 +48,11 @@ pub(crate) struct Times<'a> {
 
 impl Mapping {
     /// What the broker gets for these groups: in order of arrival, or by time if each has one.
-    pub(crate) fn apply(&self, groups: Vec<MeasureGroup>, times: Times<'_>) -> Result<Vec<EntityWrite>, BadTimestamp> {
+    pub(crate) fn apply(
+        &self,
+        groups: Vec<MeasureGroup>,
+        times: Times<'_>,
+    ) -> Result<Vec<EntityWrite>, BadTimestamp> {
         let mut writes = Vec::with_capacity(groups.len());
         for group in groups {
             self.apply_group(group, times, &mut writes)?;
@@ -87,7 +91,10 @@ impl Mapping {
         let attributes = entities.entry(main).or_default();
         if !self.explicit {
             for (name, value) in &measures {
-                if name != TIME_INSTANT && !mapped_names.contains(&name.as_str()) && !attributes.contains_key(name) {
+                if name != TIME_INSTANT
+                    && !mapped_names.contains(&name.as_str())
+                    && !attributes.contains_key(name)
+                {
                     let written = attribute(DEFAULT_ATTRIBUTE_TYPE, value.clone(), Map::new());
                     attributes.insert(name.clone(), written.into());
                 }
@@ -127,7 +134,8 @@ impl Mapping {
         measures: &IndexMap<String, Value>,
         arrived_us: i64,
     ) -> Result<Option<Value>, BadTimestamp> {
-        let mapped = attributes.shift_remove(TIME_INSTANT).and_then(|mut own| own.get_mut("value").map(Value::take));
+        let mapped =
+            attributes.shift_remove(TIME_INSTANT).and_then(|mut own| own.get_mut("value").map(Value::take));
         let given = mapped.or_else(|| measures.get(TIME_INSTANT).cloned());
         if !self.timestamp {
             return Ok(given);
@@ -142,7 +150,8 @@ impl Mapping {
         if given.as_str().and_then(parse_iso).is_some() {
             return Ok(Some(given));
         }
-        let value: String = given.as_str().map_or_else(|| given.to_string(), str::to_owned).chars().take(64).collect();
+        let value: String =
+            given.as_str().map_or_else(|| given.to_string(), str::to_owned).chars().take(64).collect();
         Err(BadTimestamp { value, entity: self.entity_name.clone() })
     }
 
@@ -174,7 +183,8 @@ fn sort_by_time(writes: &mut [EntityWrite]) {
     if writes.len() < 2 {
         return;
     }
-    let time = |write: &EntityWrite| write.attributes.get(TIME_INSTANT)?.get("value")?.as_str().and_then(parse_iso);
+    let time =
+        |write: &EntityWrite| write.attributes.get(TIME_INSTANT)?.get("value")?.as_str().and_then(parse_iso);
     if writes.iter().all(|write| time(write).is_some()) {
         writes.sort_by_cached_key(time);
     }

@@ -57,7 +57,10 @@ fn plain(device: Value, group: Value) -> Mapping {
 
 #[test]
 fn measures_are_renamed_and_typed_and_the_unmapped_are_text() {
-    let mapping = plain(json!({"attributes": [{"object_id": "t", "name": "temperature", "type": "Number"}]}), json!({}));
+    let mapping = plain(
+        json!({"attributes": [{"object_id": "t", "name": "temperature", "type": "Number"}]}),
+        json!({}),
+    );
     let expected = json!({
         "temperature": {"type": "Number", "value": 21.5},
         "h": {"type": "Text", "value": 40},
@@ -67,7 +70,10 @@ fn measures_are_renamed_and_typed_and_the_unmapped_are_text() {
 
 #[test]
 fn a_measure_may_use_the_attributes_own_name() {
-    let mapping = plain(json!({"attributes": [{"object_id": "t", "name": "temperature", "type": "Number"}]}), json!({}));
+    let mapping = plain(
+        json!({"attributes": [{"object_id": "t", "name": "temperature", "type": "Number"}]}),
+        json!({}),
+    );
     assert_eq!(attributes(&mapping, "temperature|3"), json!({"temperature": {"type": "Number", "value": 3}}));
 }
 
@@ -90,7 +96,8 @@ fn group_attributes_are_added_where_the_object_id_is_free() {
 
 #[test]
 fn a_measured_attribute_wins_over_a_static_one() {
-    let mapping = plain(json!({"static_attributes": [{"name": "s", "type": "Text", "value": "x"}]}), json!({}));
+    let mapping =
+        plain(json!({"static_attributes": [{"name": "s", "type": "Text", "value": "x"}]}), json!({}));
     assert_eq!(attributes(&mapping, "s|1"), json!({"s": {"type": "Text", "value": 1}}));
 }
 
@@ -122,7 +129,10 @@ fn nothing_left_means_nothing_sent() {
 #[test]
 fn id_and_type_are_renamed() {
     let sent = attributes(&plain(json!({}), json!({})), "id|1|type|x");
-    assert_eq!(sent, json!({"measure_id": {"type": "Text", "value": 1}, "measure_type": {"type": "Text", "value": "x"}}));
+    assert_eq!(
+        sent,
+        json!({"measure_id": {"type": "Text", "value": 1}, "measure_type": {"type": "Text", "value": "x"}})
+    );
 }
 
 #[test]
@@ -133,8 +143,16 @@ fn an_attribute_may_go_to_another_entity() {
     ]});
     let writes = apply_at(&plain(device, json!({})), "a|1|b|2", None).unwrap();
     let expected = [
-        EntityWrite { id: "Room:d1".into(), entity_type: "Room".into(), attributes: object(json!({"v": {"type": "Number", "value": 1}})) },
-        EntityWrite { id: "Other:1".into(), entity_type: "Other".into(), attributes: object(json!({"v": {"type": "Number", "value": 2}})) },
+        EntityWrite {
+            id: "Room:d1".into(),
+            entity_type: "Room".into(),
+            attributes: object(json!({"v": {"type": "Number", "value": 1}})),
+        },
+        EntityWrite {
+            id: "Other:1".into(),
+            entity_type: "Other".into(),
+            attributes: object(json!({"v": {"type": "Number", "value": 2}})),
+        },
     ];
     assert_eq!(writes, expected);
 }
@@ -147,7 +165,10 @@ fn time_of(write: &EntityWrite) -> &str {
 fn time_instant_comes_from_the_best_source() {
     let default = mapping(json!({}), json!({}));
     let zoned = mapping(json!({"timezone": "Asia/Tokyo"}), json!({}));
-    let mapped = mapping(json!({"attributes": [{"object_id": "ts", "name": "TimeInstant", "type": "DateTime"}]}), json!({}));
+    let mapped = mapping(
+        json!({"attributes": [{"object_id": "ts", "name": "TimeInstant", "type": "DateTime"}]}),
+        json!({}),
+    );
     for (mapping, text, given, expected) in [
         (&default, "a|1", None, "2026-01-02T03:04:05.678Z"),
         (&zoned, "a|1", None, "2026-01-02T12:04:05.678+09:00"),
@@ -186,7 +207,9 @@ fn the_devices_flag_wins_over_the_groups() {
 #[test]
 fn a_time_that_is_none_is_an_error() {
     let mapping = mapping(json!({}), json!({}));
-    for (text, given) in [("TimeInstant|yesterday|a|1", None), ("a|1", Some("soon")), ("TimeInstant|5|a|1", None)] {
+    for (text, given) in
+        [("TimeInstant|yesterday|a|1", None), ("a|1", Some("soon")), ("TimeInstant|5|a|1", None)]
+    {
         assert!(apply_at(&mapping, text, given).is_err(), "{text}");
     }
     let error = apply_at(&mapping, "a|1", Some("soon")).unwrap_err().to_string();
@@ -198,7 +221,10 @@ fn groups_are_sorted_by_their_time_when_each_has_one() {
     let late_first = "2016-06-13T00:35:31Z|a|2#2016-06-13T00:35:30Z|a|1";
     let timed = mapping(json!({}), json!({}));
     let writes = apply_at(&timed, late_first, None).unwrap();
-    assert_eq!(writes.iter().map(time_of).collect::<Vec<_>>(), ["2016-06-13T00:35:30Z", "2016-06-13T00:35:31Z"]);
+    assert_eq!(
+        writes.iter().map(time_of).collect::<Vec<_>>(),
+        ["2016-06-13T00:35:30Z", "2016-06-13T00:35:31Z"]
+    );
     let writes = apply_at(&plain(json!({}), json!({})), "2016-06-13T00:35:31Z|a|2#a|1", None).unwrap();
     assert_eq!(writes[0].attributes["a"]["value"], 2);
 }
@@ -210,6 +236,7 @@ fn a_skeleton_holds_null_attributes_and_static_values() {
         "static_attributes": [{"name": "category", "type": "Text", "value": "sensor"}]
     });
     let skeleton = mapping(device, json!({})).skeleton();
-    let expected = json!({"foo": {"type": "Integer", "value": null}, "category": {"type": "Text", "value": "sensor"}});
+    let expected =
+        json!({"foo": {"type": "Integer", "value": null}, "category": {"type": "Text", "value": "sensor"}});
     assert_eq!(Value::from(skeleton.attributes), expected);
 }

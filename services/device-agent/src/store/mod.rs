@@ -9,9 +9,9 @@ mod rows;
 mod schema;
 mod sqlite;
 
+pub(crate) use ::store::StoreError;
 pub(crate) use postgres::{PostgresStore, SCHEMA as POSTGRES_SCHEMA};
 pub(crate) use sqlite::SqliteStore;
-pub(crate) use ::store::StoreError;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -108,6 +108,7 @@ pub(crate) trait SystemStore: Send + Sync + 'static {
     async fn check(&self) -> Result<(), StoreError>;
     /// Whether other processes write to the same store.
     fn is_shared(&self) -> bool;
-    /// Ends all connections.
-    async fn close(&self);
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,15 +132,17 @@ impl Store for PostgresStore {
     }
 
     async fn insert_device(&self, device: &Device) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO device (tenant, path, id, api_key, body, created_us) VALUES ($1,$2,$3,$4,$5,$6)")
-            .bind(device.scope.tenant.as_str())
-            .bind(device.scope.path.as_str())
-            .bind(&device.id)
-            .bind(rows::key_text(device.api_key.as_ref()))
-            .bind(rows::body_text(&device.body))
-            .bind(device.created_us)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO device (tenant, path, id, api_key, body, created_us) VALUES ($1,$2,$3,$4,$5,$6)",
+        )
+        .bind(device.scope.tenant.as_str())
+        .bind(device.scope.path.as_str())
+        .bind(&device.id)
+        .bind(rows::key_text(device.api_key.as_ref()))
+        .bind(rows::body_text(&device.body))
+        .bind(device.created_us)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -191,13 +193,14 @@ impl Store for PostgresStore {
     }
 
     async fn delete_device(&self, device: &Device) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM device WHERE tenant = $1 AND path = $2 AND id = $3 AND api_key = $4")
-            .bind(device.scope.tenant.as_str())
-            .bind(device.scope.path.as_str())
-            .bind(&device.id)
-            .bind(rows::key_text(device.api_key.as_ref()))
-            .execute(&self.pool)
-            .await?;
+        let done =
+            sqlx::query("DELETE FROM device WHERE tenant = $1 AND path = $2 AND id = $3 AND api_key = $4")
+                .bind(device.scope.tenant.as_str())
+                .bind(device.scope.path.as_str())
+                .bind(&device.id)
+                .bind(rows::key_text(device.api_key.as_ref()))
+                .execute(&self.pool)
+                .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -231,12 +234,13 @@ impl SystemStore for PostgresStore {
     }
 
     async fn devices_anywhere(&self, id: &str, limit: u32) -> Result<Vec<Device>, StoreError> {
-        let found: Vec<rows::DeviceRow> =
-            sqlx::query_as("SELECT tenant, path, id, api_key, body, created_us FROM device WHERE id = $1 LIMIT $2")
-                .bind(id)
-                .bind(i64::from(limit))
-                .fetch_all(&self.pool)
-                .await?;
+        let found: Vec<rows::DeviceRow> = sqlx::query_as(
+            "SELECT tenant, path, id, api_key, body, created_us FROM device WHERE id = $1 LIMIT $2",
+        )
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
         found.into_iter().map(rows::device).collect()
     }
 
@@ -276,7 +280,9 @@ impl SystemStore for PostgresStore {
 
     async fn all_diverted(&self) -> Result<Vec<(DeviceKey, Mark)>, StoreError> {
         let found: Vec<(String, String, String, Vec<u8>)> =
-            sqlx::query_as("SELECT tenant, path, id, mark FROM diverted_device").fetch_all(&self.pool).await?;
+            sqlx::query_as("SELECT tenant, path, id, mark FROM diverted_device")
+                .fetch_all(&self.pool)
+                .await?;
         found
             .into_iter()
             .map(|(tenant, path, id, mark)| Ok((rows::device_key(&tenant, &path, &id)?, rows::mark(&mark)?)))
@@ -322,9 +328,5 @@ impl SystemStore for PostgresStore {
 
     fn is_shared(&self) -> bool {
         true
-    }
-
-    async fn close(&self) {
-        self.pool.close().await;
     }
 }

@@ -13,7 +13,14 @@ pub(super) type DeviceRow = (String, String, String, String, String, i64);
 
 pub(super) fn group(row: GroupRow) -> Result<Group, StoreError> {
     let (resource, api_key, tenant, path, id, body, created_us) = row;
-    Ok(Group { id, scope: scope(&tenant, &path)?, resource, api_key: ApiKey::new(&api_key), body: object(&body)?, created_us })
+    Ok(Group {
+        id,
+        scope: scope(&tenant, &path)?,
+        resource,
+        api_key: ApiKey::new(&api_key),
+        body: object(&body)?,
+        created_us,
+    })
 }
 
 pub(super) fn device(row: DeviceRow) -> Result<Device, StoreError> {

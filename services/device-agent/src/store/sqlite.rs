@@ -68,12 +68,13 @@ impl Store for SqliteStore {
         .bind(i64::from(page.offset))
         .fetch_all(&self.pools.reader)
         .await?;
-        let total: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM device_group WHERE tenant = ?1 AND (?2 IS NULL OR path = ?2)")
-                .bind(tenant.as_str())
-                .bind(path)
-                .fetch_one(&self.pools.reader)
-                .await?;
+        let total: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM device_group WHERE tenant = ?1 AND (?2 IS NULL OR path = ?2)",
+        )
+        .bind(tenant.as_str())
+        .bind(path)
+        .fetch_one(&self.pools.reader)
+        .await?;
         Ok((found.into_iter().map(rows::group).collect::<Result<_, _>>()?, total.unsigned_abs()))
     }
 
@@ -102,14 +103,15 @@ impl Store for SqliteStore {
         with_devices: bool,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pools.begin().await?;
-        let done =
-            sqlx::query("DELETE FROM device_group WHERE resource = ? AND api_key = ? AND tenant = ? AND path = ?")
-                .bind(resource)
-                .bind(key.expose())
-                .bind(scope.tenant.as_str())
-                .bind(scope.path.as_str())
-                .execute(&mut *transaction)
-                .await?;
+        let done = sqlx::query(
+            "DELETE FROM device_group WHERE resource = ? AND api_key = ? AND tenant = ? AND path = ?",
+        )
+        .bind(resource)
+        .bind(key.expose())
+        .bind(scope.tenant.as_str())
+        .bind(scope.path.as_str())
+        .execute(&mut *transaction)
+        .await?;
         let found = done.rows_affected() == 1;
         if found && with_devices {
             sqlx::query("DELETE FROM device WHERE tenant = ? AND path = ?")
@@ -168,15 +170,16 @@ impl Store for SqliteStore {
     }
 
     async fn update_device(&self, device: &Device, body: &Map<String, Value>) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("UPDATE device SET body = ? WHERE tenant = ? AND path = ? AND id = ? AND api_key = ?")
-                .bind(rows::body_text(body))
-                .bind(device.scope.tenant.as_str())
-                .bind(device.scope.path.as_str())
-                .bind(&device.id)
-                .bind(rows::key_text(device.api_key.as_ref()))
-                .execute(&self.pools.writer)
-                .await?;
+        let done = sqlx::query(
+            "UPDATE device SET body = ? WHERE tenant = ? AND path = ? AND id = ? AND api_key = ?",
+        )
+        .bind(rows::body_text(body))
+        .bind(device.scope.tenant.as_str())
+        .bind(device.scope.path.as_str())
+        .bind(&device.id)
+        .bind(rows::key_text(device.api_key.as_ref()))
+        .execute(&self.pools.writer)
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -220,12 +223,13 @@ impl SystemStore for SqliteStore {
     }
 
     async fn devices_anywhere(&self, id: &str, limit: u32) -> Result<Vec<Device>, StoreError> {
-        let found: Vec<rows::DeviceRow> =
-            sqlx::query_as("SELECT tenant, path, id, api_key, body, created_us FROM device WHERE id = ? LIMIT ?")
-                .bind(id)
-                .bind(i64::from(limit))
-                .fetch_all(&self.pools.reader)
-                .await?;
+        let found: Vec<rows::DeviceRow> = sqlx::query_as(
+            "SELECT tenant, path, id, api_key, body, created_us FROM device WHERE id = ? LIMIT ?",
+        )
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pools.reader)
+        .await?;
         found.into_iter().map(rows::device).collect()
     }
 
@@ -256,7 +260,9 @@ impl SystemStore for SqliteStore {
 
     async fn all_diverted(&self) -> Result<Vec<(DeviceKey, Mark)>, StoreError> {
         let found: Vec<(String, String, String, Vec<u8>)> =
-            sqlx::query_as("SELECT tenant, path, id, mark FROM diverted_device").fetch_all(&self.pools.reader).await?;
+            sqlx::query_as("SELECT tenant, path, id, mark FROM diverted_device")
+                .fetch_all(&self.pools.reader)
+                .await?;
         found
             .into_iter()
             .map(|(tenant, path, id, mark)| Ok((rows::device_key(&tenant, &path, &id)?, rows::mark(&mark)?)))
@@ -300,9 +306,5 @@ impl SystemStore for SqliteStore {
 
     fn is_shared(&self) -> bool {
         false
-    }
-
-    async fn close(&self) {
-        self.pools.close().await;
     }
 }

@@ -97,9 +97,11 @@ fn parse_group(
     }
     let time = match fields % 2 {
         0 => None,
-        _ => Some(rest.next().filter(|first| fields > 1 && looks_like_time(first)).ok_or(
-            ParseError::Unpaired { group, fields },
-        )?),
+        _ => Some(
+            rest.next()
+                .filter(|first| fields > 1 && looks_like_time(first))
+                .ok_or(ParseError::Unpaired { group, fields })?,
+        ),
     };
     let mut measures: Vec<(String, Value)> = Vec::with_capacity(fields / 2);
     while let (Some(name), Some(value)) = (rest.next(), rest.next()) {

@@ -33,7 +33,8 @@ fn a_leading_bar_is_dropped_in_each_group() {
 
 #[test]
 fn a_time_may_stand_before_the_measures_of_a_group() {
-    let expected = [group(Some("2016-06-13T00:35:30Z"), &[("t", json!(100))]), group(None, &[("t", json!(2))])];
+    let expected =
+        [group(Some("2016-06-13T00:35:30Z"), &[("t", json!(100))]), group(None, &[("t", json!(2))])];
     assert_eq!(groups("2016-06-13T00:35:30Z|t|100#t|2"), expected);
 }
 
@@ -82,11 +83,8 @@ fn odd_fields_and_empty_fields_are_errors() {
 
 #[test]
 fn a_command_result_is_told_from_measures() {
-    let expected = Payload::CommandResult {
-        device_id: "dev".into(),
-        command: "ping".into(),
-        result: "pong".into(),
-    };
+    let expected =
+        Payload::CommandResult { device_id: "dev".into(), command: "ping".into(), result: "pong".into() };
     assert_eq!(parse("dev@ping|pong", true, Limits::default()), Ok(expected));
     assert!(matches!(parse("a|x@y", true, Limits::default()), Ok(Payload::Measures(_))));
 }
