@@ -13,6 +13,7 @@ mod grpc;
 mod headers;
 mod params;
 mod resource;
+mod subscriptions;
 mod types;
 mod values;
 mod version;
@@ -81,9 +82,8 @@ async fn answer(api: &Api, request: Request) -> Result<Answer, Response> {
         Resource::Value => values::value(api, &call).await,
         Resource::Types => types::collection(api, &call).await,
         Resource::Type => types::one(api, &call).await,
-        Resource::Subscriptions | Resource::Subscription => {
-            Err(ngsi::Error::new(ngsi::ErrorWord::NotImplemented, "subscriptions"))
-        }
+        Resource::Subscriptions => subscriptions::collection(api, &call).await,
+        Resource::Subscription => subscriptions::one(api, &call).await,
         Resource::BatchUpdate => batch::update(api, &call).await,
         Resource::BatchQuery => batch::query(api, &call).await,
     };

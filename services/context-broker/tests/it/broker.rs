@@ -120,6 +120,20 @@ impl Broker {
         self.expect(request, status, &body).await;
     }
 
+    /// Reads `path` until `holds`; at most ten seconds.
+    pub async fn until(&self, path: &str, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let reply = self.send(request(&format!("GET {path}"))).await;
+            let body = serde_json::from_str(&reply.body).unwrap();
+            if holds(&body) {
+                return body;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "still {body}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     /// Creates an entity, later than the ones before.
     pub async fn given(&self, entity: &str) {
         self.clock.set_us(self.clock.now_us() + 1);

@@ -34,7 +34,7 @@ async fn entities_are_selected_by_every_parameter() {
         ("?typePattern=^C", "car1"),
         ("?idPattern=.*&type=Car", "car1"),
         ("?q=t==20", "room1"),
-        ("?q=t>20", "room2"),
+        ("?q=t%3E20", "room2"),
         ("?q=t%3E19%3Bt%3C21", "room1"),
         ("?q=t=='20'", "car1"),
         ("?q=s", "room1"),

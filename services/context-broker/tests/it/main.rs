@@ -8,4 +8,6 @@ mod entities;
 mod http_rules;
 mod lists;
 mod service_paths;
+mod sink;
+mod subscriptions;
 mod values;
