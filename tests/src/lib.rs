@@ -1,1 +1,21 @@
 //! Tests of the whole mesh: black boxes, real servers, faults. What they share is here.
+//!
+//! ```text
+//! ports ─► process (a spawned program, its log, its end) ─► mesh (`thingmesh up`) | cluster (split binaries)
+//! client (HTTP, one tenant's headers) ─► load (devices, writers) ─► oracle (sent, acknowledged, what must be seen)
+//! sink (a notification target)   otlp (a trace receiver)   scenario (basic-sense, step by step)
+//! ```
+//!
+//! No test looks inside: only ports, files, signals and logs.
+
+pub mod binaries;
+pub mod client;
+pub mod load;
+pub mod mesh;
+pub mod oracle;
+pub mod otlp;
+pub mod ports;
+pub mod process;
+pub mod scenario;
+pub mod sink;
+pub mod until;

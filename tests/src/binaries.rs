@@ -1,0 +1,34 @@
+//! Where the programs under test are.
+
+#![allow(clippy::disallowed_methods, reason = "tests learn of their programs through the environment")]
+
+use std::path::PathBuf;
+
+/// The file of program `name`, or `None` after saying why the test is skipped.
+///
+/// `./test` builds the programs first and sets `TEST_BINARIES` to their folder. Without it a test of the programs would run
+/// against whatever was built last; so it is skipped, unless `TEST_REQUIRE_SERVERS=1`.
+///
+/// # Panics
+/// When the programs are required and this one was not built.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let required = std::env::var("TEST_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
+    let folder = match std::env::var("TEST_BINARIES") {
+        Ok(folder) if !folder.is_empty() && folder != "1" => PathBuf::from(folder),
+        Ok(folder) if folder == "1" => beside_this_test(),
+        _ if required => beside_this_test(),
+        _ => {
+            println!("skipped: needs TEST_BINARIES, the folder of the built programs");
+            return None;
+        }
+    };
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is missing: cargo build --workspace --bins", path.display());
+    Some(path)
+}
+
+/// `target/<profile>`: a test program lies in `target/<profile>/deps`.
+fn beside_this_test() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its file");
+    test.ancestors().nth(2).expect("a test lies in target/<profile>/deps").to_owned()
+}

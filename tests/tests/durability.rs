@@ -1,0 +1,135 @@
+//! kill -9 of the whole mesh in one process, again and again under load: nothing acknowledged is missing, nothing doubled.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use thingmesh_tests::{
+    load::{Entrances, Load, TENANTS, counter_series, current},
+    mesh::{Mesh, Options},
+    scenario::{SCENARIO_TENANTS, basic_sense},
+    until::until,
+};
+
+const KILLS: usize = 6;
+
+/// A seed that is printed, so that a failure can be run again with `TEST_SEED`.
+#[allow(clippy::disallowed_methods, reason = "the seed of an earlier run comes through the environment")]
+fn seeded() -> StdRng {
+    let given = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = given.unwrap_or_else(rand::random);
+    println!("TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+fn direct(mesh: &Mesh) -> Entrances {
+    let at = |url: String| vec![thingmesh_tests::client::Client::new(url)];
+    Entrances {
+        broker: at(mesh.broker()),
+        north: at(mesh.north()),
+        south: at(mesh.south()),
+        series: at(mesh.series()),
+        tokens: BTreeMap::new(),
+    }
+}
+
+fn through_the_gateway(mesh: &Mesh, tenants: &[&str]) -> Entrances {
+    let tokens = tenants.iter().map(|tenant| ((*tenant).to_owned(), mesh.token(tenant))).collect();
+    Entrances::gateway(&mesh.gateway(), tokens)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scenario_passes_through_the_gateway() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    basic_sense(&through_the_gateway(&mesh, &SCENARIO_TENANTS), 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_doubled_when_the_mesh_is_killed_again_and_again() {
+    let mut random = seeded();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let load = Load::start(through_the_gateway(&mesh, &TENANTS)).await;
+    for kill in 1..=KILLS {
+        let before = load.ledger.acknowledged();
+        // A kill is only worth something under load: some writes must have come through since the last one.
+        until("writes come through", Duration::from_secs(20), || async {
+            let now = load.ledger.acknowledged();
+            if now >= before + 50 { Ok(()) } else { Err(format!("{} of 50", now - before)) }
+        })
+        .await;
+        let moment = Duration::from_millis(random.random_range(0..1_500));
+        tokio::time::sleep(moment).await;
+        println!("kill {kill} after {moment:?}: {}", load.ledger.summary());
+        mesh.kill9();
+        mesh.restart().await;
+    }
+    let faults = load.judge(Duration::from_secs(20)).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_in_the_middle_of_the_start_does_no_harm() {
+    let mut random = seeded();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let load = Load::start(direct(&mesh)).await;
+    for _ in 0..8 {
+        mesh.kill9();
+        mesh.launch();
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+    }
+    mesh.restart().await;
+    let before = load.ledger.acknowledged();
+    until("writes come through again", Duration::from_secs(20), || async {
+        if load.ledger.acknowledged() > before + 20 { Ok(()) } else { Err(load.ledger.summary()) }
+    })
+    .await;
+    let faults = load.judge(Duration::from_secs(20)).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_kills_every_increment_counts_exactly_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let entrances = direct(&mesh);
+    let load = Load::start(entrances.clone()).await;
+    until("a thousand writes", Duration::from_secs(30), || async {
+        if load.ledger.acknowledged() > 1_000 { Ok(()) } else { Err(load.ledger.summary()) }
+    })
+    .await;
+    let ledger = load.ledger.clone();
+    let faults = load.judge(Duration::from_secs(20)).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+    for (series, sent) in ledger.series() {
+        assert_eq!(sent.sent, sent.acknowledged, "{series:?}: nothing was killed, so everything is acknowledged");
+    }
+    for tenant in TENANTS {
+        let series = counter_series(tenant);
+        let increments = ledger.series()[&series].acknowledged.len() as i64;
+        assert_eq!(current(&entrances, &series).await, increments, "{tenant}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_at_the_last_moment_is_there_after_a_stop_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default().set("shutdown.drain_ms=500")).await else {
+        return;
+    };
+    let load = Load::start(direct(&mesh)).await;
+    for signal in ["INT", "TERM"] {
+        let before = load.ledger.acknowledged();
+        until("writes come through", Duration::from_secs(20), || async {
+            if load.ledger.acknowledged() > before + 50 { Ok(()) } else { Err(load.ledger.summary()) }
+        })
+        .await;
+        mesh.process().signal(signal);
+        let (status, _) = mesh.process().wait(Duration::from_secs(20));
+        assert!(status.success(), "{signal}: {status}\n{}", mesh.log());
+        mesh.restart().await;
+    }
+    let faults = load.judge(Duration::from_secs(20)).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
