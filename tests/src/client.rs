@@ -161,7 +161,13 @@ impl Client {
     }
 
     /// Any body of any type.
-    pub async fn post_as(&self, path: &str, caller: &Caller, content_type: &str, body: impl Into<Bytes>) -> Answer {
+    pub async fn post_as(
+        &self,
+        path: &str,
+        caller: &Caller,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
         self.send(Method::POST, path, caller, Some((content_type, body.into()))).await
     }
 }

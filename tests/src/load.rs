@@ -148,14 +148,26 @@ impl Load {
     fn spawn_direct(&mut self, tenant: &'static str, writer: usize, base: i64) {
         let series = direct_series(tenant, writer);
         let path = format!("/v2/entities/{}/attrs?type=Meter", series.entity);
-        self.spawn_patch(series, tenant, path, base, |value| json!({ "level": { "type": "Number", "value": value } }));
+        self.spawn_patch(
+            series,
+            tenant,
+            path,
+            base,
+            |value| json!({ "level": { "type": "Number", "value": value } }),
+        );
     }
 
     fn spawn_counter(&mut self, tenant: &'static str) {
         let series = counter_series(tenant);
         let path = format!("/v2/entities/{}/attrs?type=Counter", series.entity);
         // The values of the ledger only number the requests here.
-        self.spawn_patch(series, tenant, path, 0, |_| json!({ "count": { "type": "Number", "value": { "$inc": 1 } } }));
+        self.spawn_patch(
+            series,
+            tenant,
+            path,
+            0,
+            |_| json!({ "count": { "type": "Number", "value": { "$inc": 1 } } }),
+        );
     }
 
     fn spawn_patch(
@@ -169,7 +181,8 @@ impl Load {
         let (entrances, caller) = (self.entrances.clone(), self.entrances.caller(tenant).at(PATH));
         let body = Arc::new(body);
         self.spawn_writer(series, base, move |value| {
-            let (entrances, caller, path, body) = (entrances.clone(), caller.clone(), path.clone(), body.clone());
+            let (entrances, caller, path, body) =
+                (entrances.clone(), caller.clone(), path.clone(), body.clone());
             async move {
                 let body = ("application/json", body(value).to_string().into());
                 entrances.broker().try_send(Method::PATCH, &path, &caller, Some(body)).await
@@ -212,10 +225,13 @@ impl Load {
                 tokio::time::sleep(10 * PAUSE).await;
                 let body = subscription(&format!("nobody-{number}"), "http://127.0.0.1:9/never").to_string();
                 let body = Some(("application/json", body.into()));
-                let made = entrances.broker().try_send(Method::POST, "/v2/subscriptions", &caller, body).await;
+                let made =
+                    entrances.broker().try_send(Method::POST, "/v2/subscriptions", &caller, body).await;
                 let Ok(made) = made else { continue };
                 let location = made.header("location").filter(|_| made.status == 201).map(str::to_owned);
-                let Some(id) = location.as_deref().and_then(|location| location.rsplit('/').next()) else { continue };
+                let Some(id) = location.as_deref().and_then(|location| location.rsplit('/').next()) else {
+                    continue;
+                };
                 mark(id, Churned::Made);
                 number += 1;
                 if number % 2 == 0 {
@@ -310,9 +326,18 @@ impl Load {
             let mut present = Vec::new();
             for offset in (0..).step_by(1_000) {
                 let path = format!("/v2/subscriptions?limit=1000&offset={offset}");
-                let page = self.entrances.broker().get(&path, &self.entrances.caller(tenant)).await.expect(200).json();
+                let page = self
+                    .entrances
+                    .broker()
+                    .get(&path, &self.entrances.caller(tenant))
+                    .await
+                    .expect(200)
+                    .json();
                 let page = page.as_array().cloned().unwrap_or_default();
-                present.extend(page.iter().map(|subscription| subscription["id"].as_str().unwrap_or_default().to_owned()));
+                present.extend(
+                    page.iter()
+                        .map(|subscription| subscription["id"].as_str().unwrap_or_default().to_owned()),
+                );
                 if page.len() < 1_000 {
                     break;
                 }
@@ -320,7 +345,9 @@ impl Load {
             for ((_, id), state) in churned.iter().filter(|((owner, _), _)| owner == tenant) {
                 match (state, present.contains(id)) {
                     (Churned::Made, false) => faults.push(format!("{tenant}: subscription {id} is lost")),
-                    (Churned::Deleted, true) => faults.push(format!("{tenant}: subscription {id} was deleted, but is there")),
+                    (Churned::Deleted, true) => {
+                        faults.push(format!("{tenant}: subscription {id} was deleted, but is there"))
+                    }
                     _ => {}
                 }
             }
@@ -426,6 +453,7 @@ async fn provision(entrances: &Entrances, tenant: &str, sink: &str) {
         let path = format!("/v2/entities/urn:meter:{writer}/attrs?type=Meter");
         entrances.broker().post(&path, &caller, &first).await.expect(204);
     }
-    let counter = json!({ "id": "urn:counter:0", "type": "Counter", "count": { "type": "Number", "value": 0 } });
+    let counter =
+        json!({ "id": "urn:counter:0", "type": "Counter", "count": { "type": "Number", "value": 0 } });
     entrances.broker().post("/v2/entities", &caller, &counter).await.expect(201);
 }

@@ -197,7 +197,11 @@ pub async fn readiness_becomes(admin: &str, status: u16, limit: Duration) -> Str
     let client = Client::new(admin);
     until(&format!("readiness {status}"), limit, || async {
         let answer = client.try_send(http::Method::GET, "/readyz", &Caller::nobody(), None).await?;
-        if answer.status == status { Ok(answer.text()) } else { Err(format!("{} {}", answer.status, answer.text())) }
+        if answer.status == status {
+            Ok(answer.text())
+        } else {
+            Err(format!("{} {}", answer.status, answer.text()))
+        }
     })
     .await
 }

@@ -44,7 +44,13 @@ impl Ledger {
     }
 
     /// After what came back: a status, or no whole answer. Says whether the value was acknowledged.
-    pub fn answered(&self, series: &Series, value: i64, answer: Result<u16, String>, text: impl Fn() -> String) -> bool {
+    pub fn answered(
+        &self,
+        series: &Series,
+        value: i64,
+        answer: Result<u16, String>,
+        text: impl Fn() -> String,
+    ) -> bool {
         self.with(|inner| {
             match answer {
                 Ok(200..=299) => {
@@ -112,7 +118,11 @@ impl Sent {
         let mut faults = Vec::new();
         let missing = self.missing(points);
         if !missing.is_empty() {
-            faults.push(format!("{} acknowledged values are missing, such as {:?}", missing.len(), &missing[..missing.len().min(5)]));
+            faults.push(format!(
+                "{} acknowledged values are missing, such as {:?}",
+                missing.len(),
+                &missing[..missing.len().min(5)]
+            ));
         }
         let mut seen = BTreeSet::new();
         for point in points {
@@ -133,7 +143,11 @@ impl Sent {
         let mut faults = Vec::new();
         let missing = self.missing(arrivals);
         if !missing.is_empty() {
-            faults.push(format!("{} acknowledged values were not delivered, such as {:?}", missing.len(), &missing[..missing.len().min(5)]));
+            faults.push(format!(
+                "{} acknowledged values were not delivered, such as {:?}",
+                missing.len(),
+                &missing[..missing.len().min(5)]
+            ));
         }
         if let Some(foreign) = arrivals.iter().find(|value| !sent.contains(value)) {
             faults.push(format!("{foreign} was never sent"));
@@ -164,7 +178,10 @@ pub fn counter_faults(acknowledged: i64, sent: i64, current: i64, points: &[i64]
     let steps: Vec<i64> = (0..=current).collect();
     if points != steps {
         let wrong = points.iter().zip(&steps).find(|(point, step)| point != step);
-        faults.push(format!("history of a counter at {current} has {} points, first difference {wrong:?}", points.len()));
+        faults.push(format!(
+            "history of a counter at {current} has {} points, first difference {wrong:?}",
+            points.len()
+        ));
     }
     faults
 }
@@ -205,7 +222,9 @@ mod tests {
     #[test]
     fn a_counter_has_each_step_once() {
         assert!(counter_faults(2, 4, 3, &[0, 1, 2, 3]).is_empty());
-        for (current, points) in [(1, &[0, 1][..]), (5, &[0, 1, 2, 3, 4, 5]), (3, &[0, 1, 3]), (3, &[0, 1, 2, 2, 3])] {
+        for (current, points) in
+            [(1, &[0, 1][..]), (5, &[0, 1, 2, 3, 4, 5]), (3, &[0, 1, 3]), (3, &[0, 1, 2, 2, 3])]
+        {
             assert_eq!(counter_faults(2, 4, current, points).len(), 1, "{current} {points:?}");
         }
     }

@@ -147,7 +147,8 @@ impl Process {
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a live process has VmRSS");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a live process has VmRSS");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is in kB");
         kilobytes * 1024
     }
@@ -167,7 +168,11 @@ impl Drop for Process {
         if std::thread::panicking() {
             let log = self.stderr.text();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- end of the log of {}\n{}", self.name, lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "--- end of the log of {}\n{}",
+                self.name,
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
         }
     }
 }
@@ -176,7 +181,12 @@ impl Drop for Process {
 ///
 /// # Panics
 /// When it does not end in time.
-pub fn run(program: &Path, arguments: &[&str], environment: &[(String, String)], limit: Duration) -> Finished {
+pub fn run(
+    program: &Path,
+    arguments: &[&str],
+    environment: &[(String, String)],
+    limit: Duration,
+) -> Finished {
     let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
     let mut process = Process::spawn(program, &arguments, environment);
     let (status, took) = process.wait(limit);

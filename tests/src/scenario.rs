@@ -112,13 +112,21 @@ async fn subscribe(entrances: &Entrances, factory: &Factory) {
 async fn sense(entrances: &Entrances, factory: &Factory, value: i64, sent: &mut BTreeMap<Series, Vec<i64>>) {
     let caller = entrances.caller(factory.tenant);
     for &(device, entity, foo_name, bar_name, foo, bar) in factory.devices {
-        let measures: Vec<(&str, &str)> =
-            [(foo, foo_name, "foo"), (bar, bar_name, "bar")].iter().filter(|it| it.0).map(|it| (it.1, it.2)).collect();
+        let measures: Vec<(&str, &str)> = [(foo, foo_name, "foo"), (bar, bar_name, "bar")]
+            .iter()
+            .filter(|it| it.0)
+            .map(|it| (it.1, it.2))
+            .collect();
         let text: Vec<String> = measures.iter().map(|(name, _)| format!("{name}|{value}")).collect();
         let path = format!("/iot/d?k={}&i={device}", factory.api_key);
         entrances.south().post_text(&path, &caller, &text.join("|")).await.expect(200);
         // The device is answered once the context is committed: every broker shows it now.
-        let read = entrances.broker().get(&format!("/v2/entities/{entity}?type=Bot"), &caller).await.expect(200).json();
+        let read = entrances
+            .broker()
+            .get(&format!("/v2/entities/{entity}?type=Bot"), &caller)
+            .await
+            .expect(200)
+            .json();
         for (_, attribute) in measures {
             assert_eq!(read[attribute]["value"], value, "{} reads its write: {read}", factory.tenant);
             let series = Series {

@@ -2,7 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::{Json, Router, extract::State, http::{HeaderMap, StatusCode}, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -47,7 +52,11 @@ impl Sink {
     }
 }
 
-async fn receive(State(arrivals): State<Arrivals>, headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
+async fn receive(
+    State(arrivals): State<Arrivals>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> StatusCode {
     let tenant = headers.get("fiware-service").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut arrivals = arrivals.0.lock().expect("no receiver panics");
     for entity in body["data"].as_array().into_iter().flatten() {

@@ -16,7 +16,9 @@ where
     loop {
         match probe().await {
             Ok(value) => return value,
-            Err(seen) if started.elapsed() > limit => panic!("{what}: not within {limit:?}; last seen: {seen}"),
+            Err(seen) if started.elapsed() > limit => {
+                panic!("{what}: not within {limit:?}; last seen: {seen}")
+            }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -31,7 +33,9 @@ pub fn until_blocking<T>(what: &str, limit: Duration, mut probe: impl FnMut() ->
     loop {
         match probe() {
             Ok(value) => return value,
-            Err(seen) if started.elapsed() > limit => panic!("{what}: not within {limit:?}; last seen: {seen}"),
+            Err(seen) if started.elapsed() > limit => {
+                panic!("{what}: not within {limit:?}; last seen: {seen}")
+            }
             Err(_) => std::thread::sleep(PAUSE),
         }
     }

@@ -103,7 +103,10 @@ async fn without_kills_every_increment_counts_exactly_once() {
     let faults = load.judge(Duration::from_secs(20)).await;
     assert!(faults.is_empty(), "{faults:#?}");
     for (series, sent) in ledger.series() {
-        assert_eq!(sent.sent, sent.acknowledged, "{series:?}: nothing was killed, so everything is acknowledged");
+        assert_eq!(
+            sent.sent, sent.acknowledged,
+            "{series:?}: nothing was killed, so everything is acknowledged"
+        );
     }
     for tenant in TENANTS {
         let series = counter_series(tenant);
@@ -115,7 +118,8 @@ async fn without_kills_every_increment_counts_exactly_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_at_the_last_moment_is_there_after_a_stop_that_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(mut mesh) = Mesh::start(dir.path(), Options::default().set("shutdown.drain_ms=500")).await else {
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default().set("shutdown.drain_ms=500")).await
+    else {
         return;
     };
     let load = Load::start(direct(&mesh)).await;

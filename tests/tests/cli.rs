@@ -1,0 +1,410 @@
+//! The programs as a person or a supervisor meets them: commands, signals, and what they say when something is wrong.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use thingmesh_tests::{
+    binaries,
+    client::{Caller, Client},
+    mesh::{Mesh, Options, readiness_becomes},
+    ports::Ports,
+    process::{Finished, Process, run},
+    until::until,
+};
+
+const SHORT: Duration = Duration::from_secs(20);
+
+fn thingmesh(program: &Path, arguments: &[&str]) -> Finished {
+    run(program, arguments, &[], SHORT)
+}
+
+#[test]
+fn version_and_help_say_what_this_is() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let version = thingmesh(&program, &["version"]);
+    assert!(version.status.success());
+    assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", version.stdout);
+
+    let help = thingmesh(&program, &["--help"]);
+    assert!(help.status.success());
+    for word in ["up", "demo", "token", "doctor", "config", "completions", "Fiware-Service"] {
+        assert!(help.stdout.contains(word), "no {word} in:\n{}", help.stdout);
+    }
+    let help = thingmesh(&program, &["up", "--help"]);
+    for word in ["8000", "1026", "8668", "4041", "7896", "9191", "9600", "--data-dir", "--port-offset"] {
+        assert!(help.stdout.contains(word), "no {word} in:\n{}", help.stdout);
+    }
+}
+
+#[test]
+fn each_program_prints_help_and_its_configuration() {
+    for name in ["context-broker", "device-agent", "time-series"] {
+        let Some(program) = binaries::program(name) else { return };
+        let help = thingmesh(&program, &["--help"]);
+        assert!(help.status.success() && help.stdout.contains("--port"), "{name}: {help:?}");
+        let dump = thingmesh(&program, &["--dump-config"]);
+        assert!(dump.status.success(), "{name}: {dump:?}");
+        assert!(dump.stdout.contains(&format!("[{name}]")), "{name}: {}", dump.stdout);
+    }
+}
+
+#[test]
+fn an_unknown_command_or_setting_is_refused_with_its_name() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().display().to_string();
+    assert!(!thingmesh(&program, &["serve"]).status.success());
+    let refused = thingmesh(&program, &["up", "--data-dir", &data_dir, "--set", "context-broker.prot=1"]);
+    assert!(!refused.status.success());
+    assert!(refused.stderr.contains("context-broker.prot"), "{}", refused.stderr);
+}
+
+#[test]
+fn token_prints_one_token_and_nothing_else() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data").display().to_string();
+    let made = thingmesh(&program, &["token", "--tenant", "acme", "--data-dir", &data_dir]);
+    assert!(made.status.success(), "{}", made.stderr);
+    let lines: Vec<&str> = made.stdout.lines().collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].split('.').count(), 3, "a signed token has three parts: {lines:?}");
+    assert!(lines[0].chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)), "{lines:?}");
+    assert_eq!(made.stderr, "", "nothing else");
+
+    for wrong in ["Acme", "a b", "", "../etc"] {
+        let refused = thingmesh(&program, &["token", "--tenant", wrong, "--data-dir", &data_dir]);
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{wrong:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn the_development_key_is_for_its_owner_only() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let made = thingmesh(&program, &["token", "--tenant", "acme", "--data-dir", &data.display().to_string()]);
+    assert!(made.status.success(), "{}", made.stderr);
+    let mut private = 0;
+    for file in fs::read_dir(&data).unwrap().map(Result::unwrap) {
+        if fs::read_to_string(file.path()).is_ok_and(|text| text.contains("PRIVATE KEY")) {
+            private += 1;
+            assert_eq!(
+                file.metadata().unwrap().mode() & 0o077,
+                0,
+                "{} is open to others",
+                file.path().display()
+            );
+        }
+    }
+    assert_eq!(private, 1, "one private key in {}", data.display());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_printed_token_opens_the_gateway_to_its_tenant_until_it_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let gateway = Client::new(mesh.gateway());
+    let token = mesh.token("acme");
+    gateway.get("/orion/v2/entities", &Caller::of("acme").with_token(&token)).await.expect(200);
+    gateway.get("/orion/v2/entities", &Caller::of("other").with_token(&token)).await.expect(403);
+    gateway.get("/orion/v2/entities", &Caller::of("acme")).await.expect(401);
+
+    let data_dir = mesh.data_dir().display().to_string();
+    let arguments = ["token", "--tenant", "acme", "--ttl", "1s", "--data-dir", &data_dir];
+    let short = run(mesh.program(), &arguments, &[], SHORT).stdout.trim().to_owned();
+    until("the short token ends", Duration::from_secs(10), || async {
+        let answer = gateway.get("/orion/v2/entities", &Caller::of("acme").with_token(&short)).await;
+        if answer.status == 401 { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+    gateway.get("/orion/v2/entities", &Caller::of("acme").with_token(&token)).await.expect(200);
+}
+
+#[test]
+fn config_shows_what_is_in_force_and_hides_secrets() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().display().to_string();
+    let shown = thingmesh(
+        &program,
+        &[
+            "config",
+            "--data-dir",
+            &data_dir,
+            "--set",
+            "backends.postgres=postgres://u:hunter2@127.0.0.1/d",
+            "--set",
+            "backends.redis=redis://:hunter3@127.0.0.1:1",
+            "--set",
+            "context-broker.max_body_bytes=77777",
+        ],
+    );
+    assert!(shown.status.success(), "{}", shown.stderr);
+    let all = format!("{}{}", shown.stdout, shown.stderr);
+    assert!(shown.stdout.contains("77777"), "{all}");
+    assert!(!all.contains("hunter"), "{all}");
+    // What it prints is itself a configuration file, but for the hidden secrets.
+    let file = dir.path().join("mesh.toml");
+    let plain = thingmesh(&program, &["config", "--data-dir", &data_dir]);
+    fs::write(&file, &plain.stdout).unwrap();
+    let again =
+        thingmesh(&program, &["config", "--data-dir", &data_dir, "--config", &file.display().to_string()]);
+    assert_eq!(again.stdout, plain.stdout, "{}", again.stderr);
+}
+
+#[test]
+fn completions_are_a_script() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let script = thingmesh(&program, &["completions", "bash"]);
+    assert!(script.status.success() && script.stdout.contains("complete -F"), "{script:?}");
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_a_good_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
+    let finished = doctor(&mesh, &[]);
+    assert!(finished.status.success(), "{}{}", finished.stdout, finished.stderr);
+}
+
+fn doctor(mesh: &Mesh, more: &[&str]) -> Finished {
+    let arguments = mesh.arguments("doctor");
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(more);
+    thingmesh(mesh.program(), &arguments)
+}
+
+#[test]
+fn doctor_names_a_taken_port_an_unusable_folder_and_an_unreachable_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
+
+    let port = mesh.ports().of(1026);
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let finished = doctor(&mesh, &[]);
+    let text = format!("{}{}", finished.stdout, finished.stderr);
+    assert_eq!(finished.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(&port.to_string()) && text.contains("port"),
+        "names the port and what to do: {text}"
+    );
+    drop(taken);
+
+    // A file where the folder should be: not usable for anybody, root included.
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let Some(mesh) = Mesh::prepare(&file.join("data"), Options::default()) else { return };
+    let finished = doctor(&mesh, &[]);
+    let text = format!("{}{}", finished.stdout, finished.stderr);
+    assert_eq!(finished.status.code(), Some(1), "{text}");
+    assert!(text.contains(&file.display().to_string()) && text.contains("--data-dir"), "{text}");
+
+    let Some(mesh) = Mesh::prepare(&dir.path().join("good"), Options::default()) else { return };
+    for (setting, name) in [
+        ("backends.postgres=postgres://u:hunter2@127.0.0.1:9/d", "postgres"),
+        ("backends.kafka=127.0.0.1:9", "kafka"),
+        ("backends.redis=redis://127.0.0.1:9", "redis"),
+    ] {
+        let finished = doctor(&mesh, &["--set", setting]);
+        let text = format!("{}{}", finished.stdout, finished.stderr);
+        assert_eq!(finished.status.code(), Some(1), "{name}: {text}");
+        assert!(text.to_lowercase().contains(name), "{name}: {text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn doctor_names_a_bad_configuration_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::prepare(&dir.path().join("data"), Options::default()) else { return };
+    let file = dir.path().join("mesh.toml");
+    for (wrong, wanted) in [
+        ("[context-broker]\nprot = 1\n", "prot"),
+        ("[context-broker\n", "mesh.toml"),
+        ("[context-broker]\nport = \"x\"\n", "port"),
+    ] {
+        fs::write(&file, wrong).unwrap();
+        let finished = doctor(&mesh, &["--config", &file.display().to_string()]);
+        let text = format!("{}{}", finished.stdout, finished.stderr);
+        assert_eq!(finished.status.code(), Some(1), "{wrong:?}: {text}");
+        assert!(text.contains(wanted), "{wrong:?}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigint_ends_the_mesh_within_two_seconds_also_under_open_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let idle: Vec<_> = std::iter::repeat_with(|| {
+        std::net::TcpStream::connect(("127.0.0.1", mesh.ports().of(1026))).unwrap()
+    })
+    .take(20)
+    .collect();
+    mesh.process().signal("INT");
+    let (status, took) = mesh.process().wait(SHORT);
+    assert!(status.success(), "{status}\n{}", mesh.log());
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sigint_ends_the_mesh_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    // A drain of a minute is under way.
+    mesh.process().signal("TERM");
+    mesh.readiness_becomes(503, SHORT).await;
+    mesh.process().signal("INT");
+    let (_, took) = mesh.process().wait(SHORT);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_drains_not_ready_but_still_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default().set("shutdown.drain_ms=2000")).await
+    else {
+        return;
+    };
+    let broker = Client::new(mesh.broker());
+    let asked = Instant::now();
+    mesh.process().signal("TERM");
+    let text = mesh.readiness_becomes(503, Duration::from_secs(1)).await;
+    assert!(text.contains("draining"), "{text}");
+    let entity = json!({ "id": "late", "type": "T" });
+    broker.post("/v2/entities", &Caller::of("acme"), &entity).await.expect(201);
+    let (status, _) = mesh.process().wait(SHORT);
+    assert!(status.success(), "{status}");
+    assert!(asked.elapsed() >= Duration::from_secs(2), "drained for {:?}", asked.elapsed());
+    mesh.restart().await;
+    broker.get("/v2/entities/late", &Caller::of("acme")).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_the_same_folder_is_refused_with_the_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let Some(other) = Mesh::prepare(dir.path(), Options::default()) else { return };
+    let arguments = other.arguments("up");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = thingmesh(other.program(), &arguments);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains(&dir.path().display().to_string()), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&mesh.process().id().to_string()), "{}", refused.stderr);
+    Client::new(mesh.broker()).get("/version", &Caller::nobody()).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_ends_the_start_with_its_number() {
+    for default_port in [1026, 4041, 7896, 8000, 8668, 9191, 9600] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
+        let port = mesh.ports().of(default_port);
+        let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let arguments = mesh.arguments("up");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let refused = thingmesh(mesh.program(), &arguments);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(&port.to_string()), "{default_port}: {}", refused.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_file_is_named_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    mesh.process().signal("INT");
+    mesh.process().wait(SHORT);
+    for name in ["context-broker.db", "notifier.db", "device-agent.db", "time-series.db"] {
+        let file = dir.path().join(name);
+        let good = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        fs::write(&file, b"this is not a database, however long one looks at it".repeat(100)).unwrap();
+        let arguments = mesh.arguments("up");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let refused = thingmesh(mesh.program(), &arguments);
+        assert_eq!(refused.status.code(), Some(1), "{name}: {refused:?}");
+        assert!(refused.stderr.contains(name), "{name} is named: {}", refused.stderr);
+        assert!(fs::read(&file).unwrap().starts_with(b"this is not"), "{name} is left as it is");
+        fs::write(&file, good).unwrap();
+    }
+    mesh.restart().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_service_runs_alone_without_any_configuration() {
+    for (name, path) in
+        [("context-broker", "/version"), ("time-series", "/version"), ("device-agent", "/iot/about")]
+    {
+        let Some(program) = binaries::program(name) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let ports = Ports::lease();
+        let (port, admin) = (ports.of(8000), ports.of(9600));
+        let mut arguments: Vec<String> =
+            ["--port", &port.to_string(), "--data-dir", &dir.path().display().to_string()]
+                .map(str::to_owned)
+                .to_vec();
+        // The other ports have documented defaults, which this machine may need for something else.
+        let others: &[(&str, u16)] = match name {
+            "device-agent" => &[("south_port", 7896), ("grpc_port", 4042)],
+            "time-series" => &[("grpc_port", 8669)],
+            _ => &[("grpc_port", 1027)],
+        };
+        for (key, default) in others {
+            arguments.extend(["--set".to_owned(), format!("{name}.{key}={}", ports.of(*default))]);
+        }
+        arguments.extend(["--set".to_owned(), format!("admin.port={admin}")]);
+        let process = Process::spawn(&program, &arguments, &[]);
+        readiness_becomes(&format!("http://127.0.0.1:{admin}"), 200, SHORT).await;
+        Client::new(format!("http://127.0.0.1:{port}")).get(path, &Caller::nobody()).await.expect(200);
+        process.signal("INT");
+    }
+}
+
+/// Fills a small file system of its own (a mount namespace, so nobody else sees it).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long"]
+async fn a_full_disk_is_a_clear_error_and_nothing_acknowledged_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
+    let allowed = Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    if !allowed {
+        println!("skipped: needs the right to make a mount namespace");
+        return;
+    }
+    let script = "mount -t tmpfs -o size=12m tmpfs \"$0\" && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "setpriv", "--pdeathsig", "KILL", "sh", "-c", script]);
+    command.arg(dir.path()).arg(mesh.program()).args(mesh.arguments("up"));
+    let mut process = Process::from_command("thingmesh".to_owned(), command, &[]);
+    mesh.readiness_becomes(200, SHORT).await;
+
+    let (broker, caller) = (Client::new(mesh.broker()), Caller::of("acme"));
+    let text = "x".repeat(20_000);
+    let mut stored = Vec::new();
+    let refused = loop {
+        let id = format!("big:{}", stored.len());
+        let entity = json!({ "id": id, "type": "Big", "text": { "type": "Text", "value": text } });
+        let answer = broker.post("/v2/entities", &caller, &entity).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        stored.push(id);
+        assert!(stored.len() < 5_000, "the disk is never full");
+    };
+    assert!(matches!(refused.status, 503 | 507), "{} {}", refused.status, refused.text());
+    assert!(refused.text().contains("space"), "{}", refused.text());
+    for id in &stored {
+        broker.get(&format!("/v2/entities/{id}?attrs=none"), &caller).await.expect(200);
+    }
+    assert!(process.log().contains("space"), "the log says it: {}", process.log());
+    process.signal("INT");
+    process.wait(SHORT);
+}
