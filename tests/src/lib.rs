@@ -16,6 +16,7 @@ pub mod oracle;
 pub mod otlp;
 pub mod ports;
 pub mod process;
+pub mod raw;
 pub mod scenario;
 pub mod sink;
 pub mod until;
