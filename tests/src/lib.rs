@@ -10,6 +10,7 @@
 
 pub mod binaries;
 pub mod client;
+pub mod cluster;
 pub mod load;
 pub mod mesh;
 pub mod oracle;
@@ -18,5 +19,6 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod scenario;
+pub mod servers;
 pub mod sink;
 pub mod until;

@@ -51,6 +51,9 @@ fn each_program_prints_help_and_its_configuration() {
         let dump = thingmesh(&program, &["--dump-config"]);
         assert!(dump.status.success(), "{name}: {dump:?}");
         assert!(dump.stdout.contains(&format!("[{name}]")), "{name}: {}", dump.stdout);
+        let secret = "backends.postgres=postgres://u:hunter2@127.0.0.1/d";
+        let dump = thingmesh(&program, &["--dump-config", "--set", secret]);
+        assert!(dump.status.success() && !dump.stdout.contains("hunter2"), "{name}: {dump:?}");
     }
 }
 
