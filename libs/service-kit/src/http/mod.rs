@@ -2,6 +2,7 @@
 
 mod body;
 mod observe;
+mod request_line;
 mod serve;
 
 use std::{sync::Arc, time::Duration};

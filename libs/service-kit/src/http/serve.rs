@@ -11,7 +11,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{HttpListener, observe::ListenerLabels, observed};
+use super::{HttpListener, observe::ListenerLabels, observed, request_line::RequestLine};
 use crate::Tasks;
 
 /// Request heads may be this large in all (HTTP/1: read buffer; HTTP/2: header list).
@@ -97,7 +97,8 @@ impl ConnectionServer {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            self.builder.serve_connection(TokioIo::new(RequestLine::new(stream)), service).into_owned();
         let watched = graceful.watch(connection);
         let open = metrics.connections.get_or_create(&self.labels).clone();
         open.inc();
