@@ -110,7 +110,9 @@ async fn write(pool: PgPool, waker: Waker, confirmed: Arc<AtomicUsize>, stop: Ca
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_committed_arrives_once_though_kafka_and_postgresql_are_killed() {
-    let (Some(mut kafka), Some(mut postgres)) = (Server::start("kafka"), Server::start("postgres")) else { return };
+    let (Some(mut kafka), Some(mut postgres)) = (Server::start("kafka"), Server::start("postgres")) else {
+        return;
+    };
     let config = PostgresConfig::new(postgres.url());
     let pool = open_postgres(&config, "producer", "test", SCHEMA).await.unwrap();
     let reader = open_postgres(&config, "consumer", "test", SCHEMA).await.unwrap();
