@@ -5,6 +5,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bus::KafkaConfig;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service_kit::{
     config::{Layers, Secret},
@@ -79,6 +80,8 @@ impl ShutdownConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
     pub backends: Backends,
+    /// Tuning of the bus; which Kafka it is stands in `backends`.
+    pub kafka: KafkaConfig,
     pub telemetry: TelemetryConfig,
     pub admin: AdminConfig,
     pub shutdown: ShutdownConfig,

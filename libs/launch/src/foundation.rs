@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use bus::{Bus, EmbeddedBus};
+use bus::{Bus, EmbeddedBus, KafkaBus, KafkaConfig};
 use service_kit::{
     Clock, Readiness, SystemClock, Tasks, admin,
     http::{HttpLimits, HttpListener, refuse_ngsi, serve},
@@ -34,7 +34,7 @@ impl Foundation {
         let lock = store::lock_data_dir(data_dir)?;
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
         let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness).await?;
-        let bus = open_bus(&config.backends)?;
+        let bus = open_bus(config)?;
         let soft_state = open_soft_state(&config.backends).await?;
         probe(&tasks, &readiness, bus.clone(), soft_state.clone());
         Ok(Self {
@@ -70,11 +70,13 @@ async fn serve_admin(
     Ok(bound)
 }
 
-fn open_bus(backends: &Backends) -> Result<Arc<dyn Bus>> {
-    if backends.kafka.is_empty() {
+fn open_bus(config: &ProcessConfig) -> Result<Arc<dyn Bus>> {
+    let brokers = &config.backends.kafka;
+    if brokers.is_empty() {
         return Ok(Arc::new(EmbeddedBus::default()));
     }
-    anyhow::bail!("backends.kafka: not in this build")
+    let kafka = KafkaConfig { brokers: brokers.clone(), ..config.kafka.clone() };
+    Ok(Arc::new(KafkaBus::new(kafka).context("backends.kafka")?))
 }
 
 async fn open_soft_state(backends: &Backends) -> Result<Arc<dyn SoftState>> {

@@ -1,1 +1,25 @@
-fn main() {}
+//! The whole mesh in one program, and its command line.
+
+mod cli;
+mod commands;
+mod config;
+mod demo;
+mod doctor;
+mod mesh;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("thingmesh: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What each command does.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use scope::Tenant;
+use service_kit::{SystemClock, telemetry};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{Cli, Command, CommonArgs, DemoArgs, TokenArgs},
+    config::MeshConfig,
+    demo::{self, Stage},
+    doctor,
+    mesh::Mesh,
+};
+
+/// How long a demo token is valid.
+const DEMO_TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Version => {
+            println!("thingmesh {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "thingmesh", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Token(args) => token(&args),
+        Command::Config(args) => {
+            print!("{}", MeshConfig::load(&args)?.shown()?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor(args) => {
+            let config = MeshConfig::load(&args)?;
+            let findings = runtime()?.block_on(doctor::examine(&config, &args.data_dir, &SystemClock));
+            Ok(if doctor::report(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Up(args) => runtime()?.block_on(up(&args.common)),
+        Command::Demo(args) => runtime()?.block_on(run_demo(args)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+}
+
+fn token(args: &TokenArgs) -> Result<ExitCode> {
+    let tenant = Tenant::canonical(&args.tenant).with_context(|| format!("--tenant {:?}", args.tenant))?;
+    let issuer = gateway::DevelopmentIssuer::open(&args.data_dir, Arc::new(SystemClock))?;
+    println!("{}", issuer.mint(&tenant, args.ttl)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn up(args: &CommonArgs) -> Result<ExitCode> {
+    let config = MeshConfig::load(args)?;
+    config.validate()?;
+    let telemetry = telemetry::init(&config.telemetry)?;
+    let mesh = Mesh::start(&config, &args.data_dir).await?;
+    for service in &mesh.services {
+        for (listener, address) in service.addresses() {
+            tracing::info!(service = service.name(), listener, %address, "listening");
+        }
+    }
+    tracing::info!(admin = %mesh.foundation.admin_address, data_dir = %args.data_dir.display(), "mesh is up");
+    let code = launch::until_signal(mesh.foundation, mesh.services, &config.shutdown).await?;
+    telemetry.shutdown().await;
+    Ok(code)
+}
+
+async fn run_demo(args: DemoArgs) -> Result<ExitCode> {
+    let mut config = MeshConfig::load(&args.common)?;
+    config.validate()?;
+    // The terminal belongs to the view: only what needs a person is logged beside it.
+    if config.telemetry.log_level == "info" {
+        config.telemetry.log_level = "error".to_owned();
+    }
+    let telemetry = telemetry::init(&config.telemetry)?;
+    let mesh = Mesh::start(&config, &args.common.data_dir).await?;
+    let stage = stage(&mesh, &args.common.data_dir)?;
+    let stop = CancellationToken::new();
+    let code = if args.once {
+        let finished = tokio::select! {
+            finished = demo::once(&stage, args.seconds) => finished,
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| ExitCode::from(130)).map_err(Into::into),
+        };
+        mesh.stop().await;
+        finished?
+    } else {
+        let shown = demo::live(&stage, stop.clone());
+        let served = async {
+            let code = launch::until_signal(mesh.foundation, mesh.services, &config.shutdown).await;
+            stop.cancel();
+            code
+        };
+        let (served, shown) = tokio::join!(served, shown);
+        shown?;
+        served?
+    };
+    telemetry.shutdown().await;
+    Ok(code)
+}
+
+fn stage(mesh: &Mesh, data_dir: &Path) -> Result<Stage> {
+    let issuer = gateway::DevelopmentIssuer::open(data_dir, mesh.foundation.clock.clone())?;
+    let mint = move |tenant: &str| Ok(issuer.mint(&Tenant::canonical(tenant)?, DEMO_TOKEN_TTL)?);
+    Ok(Stage {
+        gateway: format!("http://{}", mesh.address("gateway", "http")?),
+        admin: format!("http://{}", mesh.foundation.admin_address),
+        data_dir: data_dir.display().to_string(),
+        mint: Arc::new(mint),
+        clock: mesh.foundation.clock.clone(),
+    })
+}

@@ -1,0 +1,191 @@
+//! The configuration of the whole mesh: what all processes read, and one table per service.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+use bus::KafkaConfig;
+use launch::{AdminConfig, Backends, ProcessConfig, ShutdownConfig};
+use serde::{Deserialize, Serialize};
+use service_kit::telemetry::TelemetryConfig;
+use store::StoreConfig;
+
+use crate::cli::CommonArgs;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct MeshConfig {
+    pub(crate) backends: Backends,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) telemetry: TelemetryConfig,
+    pub(crate) admin: AdminConfig,
+    pub(crate) shutdown: ShutdownConfig,
+    pub(crate) gateway: gateway::Config,
+    pub(crate) context_broker: context_broker::Config,
+    pub(crate) device_agent: device_agent::Config,
+    pub(crate) time_series: time_series::Config,
+}
+
+impl MeshConfig {
+    /// Reads all layers, then applies what a flag says of several settings at once: data folder, port offset, backends.
+    pub(crate) fn load(args: &CommonArgs) -> Result<Self> {
+        let mut config: Self = launch::load(args.config.as_deref(), &args.set, &[])?;
+        config.place(&args.data_dir);
+        config.shift_ports(args.port_offset)?;
+        Ok(config)
+    }
+
+    fn place(&mut self, data_dir: &Path) {
+        self.context_broker.data_dir = data_dir.to_owned();
+        self.device_agent.data_dir = data_dir.to_owned();
+        self.time_series.data_dir = data_dir.to_owned();
+        let shared = self.backends.store();
+        for store in [&mut self.context_broker.store, &mut self.device_agent.store, &mut self.time_series.store] {
+            if *store == StoreConfig::Sqlite {
+                *store = shared.clone();
+            }
+        }
+    }
+
+    fn shift_ports(&mut self, offset: u16) -> Result<()> {
+        for (name, port) in self.ports() {
+            // 0 means any free port, which needs no offset.
+            if *port != 0 {
+                *port = port
+                    .checked_add(offset)
+                    .with_context(|| format!("--port-offset {offset} is too much for {name} at {port}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ports(&mut self) -> [(&'static str, &mut u16); 10] {
+        [
+            ("gateway", &mut self.gateway.port),
+            ("ext_authz", &mut self.gateway.authz_port),
+            ("context-broker", &mut self.context_broker.port),
+            ("context-broker gRPC", &mut self.context_broker.grpc_port),
+            ("device-agent north", &mut self.device_agent.north_port),
+            ("device-agent south", &mut self.device_agent.south_port),
+            ("device-agent gRPC", &mut self.device_agent.grpc_port),
+            ("time-series", &mut self.time_series.port),
+            ("time-series gRPC", &mut self.time_series.grpc_port),
+            ("admin", &mut self.admin.port),
+        ]
+    }
+
+    /// All listeners, for `doctor`.
+    pub(crate) fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut copy = self.clone();
+        let parsed = |host: &str| host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let hosts: [IpAddr; 5] = [
+            parsed(&self.gateway.host),
+            self.context_broker.host,
+            self.device_agent.host,
+            self.time_series.host,
+            self.admin.host,
+        ];
+        let owners = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4];
+        let ports = copy.ports().map(|(name, port)| (name, *port));
+        ports.into_iter().zip(owners).map(|((name, port), owner)| (name, SocketAddr::new(hosts[owner], port))).collect()
+    }
+
+    pub(crate) fn process(&self) -> ProcessConfig {
+        ProcessConfig {
+            backends: self.backends.clone(),
+            kafka: self.kafka.clone(),
+            telemetry: self.telemetry.clone(),
+            admin: self.admin.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// As TOML with every setting; passwords in URLs and secrets are hidden.
+    pub(crate) fn shown(&self) -> Result<String> {
+        let mut table = toml::Table::try_from(self)?;
+        hide_passwords(&mut table);
+        Ok(toml::to_string_pretty(&table)?)
+    }
+
+    /// One process that keeps its state in PostgreSQL needs Kafka: the embedded bus reads SQLite logs.
+    pub(crate) fn validate(&self) -> Result<()> {
+        if !self.backends.postgres.is_empty() && self.backends.kafka.is_empty() {
+            bail!("backends.postgres without backends.kafka: events of a PostgreSQL store go through Kafka");
+        }
+        Ok(())
+    }
+}
+
+fn hide_passwords(table: &mut toml::Table) {
+    for (key, value) in table.iter_mut() {
+        match value {
+            toml::Value::Table(inner) => hide_passwords(inner),
+            toml::Value::String(text) if key.contains("password") || key.contains("secret") => {
+                *text = "***".to_owned();
+            }
+            toml::Value::String(text) => {
+                if let Ok(mut url) = url::Url::parse(text)
+                    && url.password().is_some()
+                    && url.set_password(Some("***")).is_ok()
+                {
+                    *text = url.to_string();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(set: &[&str], port_offset: u16) -> CommonArgs {
+        CommonArgs {
+            data_dir: "state".into(),
+            port_offset,
+            config: None,
+            set: set.iter().map(|setting| (*setting).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ports_on_loopback() {
+        let listeners = MeshConfig::default().listeners();
+        let ports: Vec<u16> = listeners.iter().map(|(_, address)| address.port()).collect();
+        assert_eq!(ports, [8000, 9191, 1026, 1027, 4041, 7896, 4042, 8668, 8669, 9600]);
+        assert!(listeners.iter().all(|(_, address)| address.ip().is_loopback()));
+    }
+
+    #[test]
+    fn an_offset_moves_every_port_and_too_much_of_it_is_refused() {
+        let config = MeshConfig::load(&args(&["context-broker.port=0"], 10)).unwrap();
+        assert_eq!((config.gateway.port, config.context_broker.port, config.admin.port), (8010, 0, 9610));
+        let error = MeshConfig::load(&args(&[], 60_000)).unwrap_err().to_string();
+        assert!(error.contains("--port-offset 60000 is too much"), "{error}");
+    }
+
+    #[test]
+    fn what_is_shown_hides_every_password() {
+        let config = MeshConfig::load(&args(
+            &[
+                "backends.postgres=postgres://u:hunter2@h/d",
+                "time-series.store={ postgres = { url = 'postgres://u:hunter2@h/d' } }",
+            ],
+            0,
+        ))
+        .unwrap();
+        let shown = config.shown().unwrap();
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("[context-broker]"), "{shown}");
+    }
+
+    #[test]
+    fn a_postgres_store_takes_over_for_every_service() {
+        let config = MeshConfig::load(&args(&["backends.postgres=postgres://u:p@h/d"], 0)).unwrap();
+        assert_ne!(config.device_agent.store, StoreConfig::Sqlite);
+        assert!(config.validate().is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! All services in one process. Neighbours call each other through the same generated clients as over a network.
+
+use std::{net::SocketAddr, path::Path};
+
+use anyhow::{Context, Result};
+use gateway::{DevelopmentIssuer, Upstreams, upstream};
+use launch::Foundation;
+use service_kit::{Running, grpc};
+
+use crate::config::MeshConfig;
+
+/// The started mesh.
+pub(crate) struct Mesh {
+    pub(crate) foundation: Foundation,
+    pub(crate) services: Vec<Running>,
+}
+
+impl Mesh {
+    /// Starts everything. What is started stops again if a later part fails, because the process then ends.
+    pub(crate) async fn start(config: &MeshConfig, data_dir: &Path) -> Result<Self> {
+        let foundation = Foundation::lay(&config.process(), data_dir).await?;
+        let mut services = Vec::new();
+
+        let broker = context_broker::start(
+            config.context_broker.clone(),
+            context_broker::Deps {
+                bus: foundation.bus.clone(),
+                soft_state: foundation.soft_state.clone(),
+                clock: foundation.clock.clone(),
+                readiness: foundation.readiness.clone(),
+                metrics: foundation.metrics.clone(),
+            },
+        )
+        .await
+        .context("context-broker")?;
+
+        let series = time_series::start(
+            config.time_series.clone(),
+            time_series::Deps {
+                bus: foundation.bus.clone(),
+                clock: foundation.clock.clone(),
+                readiness: foundation.readiness.clone(),
+                metrics: foundation.metrics.clone(),
+            },
+        )
+        .await
+        .context("time-series")?;
+
+        let agent = device_agent::start(
+            config.device_agent.clone(),
+            device_agent::Deps {
+                bus: foundation.bus.clone(),
+                soft_state: foundation.soft_state.clone(),
+                clock: foundation.clock.clone(),
+                broker: grpc::local(context_broker::api::grpc_service(broker.core.clone())),
+                readiness: foundation.readiness.clone(),
+                metrics: foundation.metrics.clone(),
+            },
+        )
+        .await
+        .context("device-agent")?;
+
+        services.extend([broker.running, series, agent]);
+        let issuer = DevelopmentIssuer::open(data_dir, foundation.clock.clone())?;
+        let gateway = gateway::start(
+            config.gateway.clone(),
+            gateway::Deps {
+                upstreams: upstreams(&services)?,
+                development_issuer: Some(issuer),
+                readiness: foundation.readiness.clone(),
+                metrics: foundation.metrics.clone(),
+            },
+        )
+        .await?;
+        services.push(gateway);
+        Ok(Self { foundation, services })
+    }
+
+    /// Stops all services, last started first, within two seconds.
+    pub(crate) async fn stop(&self) {
+        for service in self.services.iter().rev() {
+            service.stop(std::time::Duration::from_millis(400)).await;
+        }
+        self.foundation.tasks.stop(std::time::Duration::from_millis(200)).await;
+    }
+
+    /// The address of a listener, such as `gateway` `http`.
+    pub(crate) fn address(&self, service: &str, listener: &str) -> Result<SocketAddr> {
+        address(&self.services, service, listener)
+    }
+}
+
+fn address(services: &[Running], service: &str, listener: &str) -> Result<SocketAddr> {
+    let running = services.iter().find(|running| running.name() == service);
+    running
+        .and_then(|running| running.addresses().get(listener).copied())
+        .with_context(|| format!("{service} has no listener {listener}"))
+}
+
+/// The services behind the gateway, by their destinations in `istio/`.
+fn upstreams(services: &[Running]) -> Result<Upstreams> {
+    let destinations = [
+        ("orion:1026", "context-broker", "http"),
+        ("quantumleap:8668", "time-series", "http"),
+        ("ulagent:4041", "device-agent", "north"),
+        ("ulagent:7896", "device-agent", "south"),
+    ];
+    let mut upstreams = Upstreams::new();
+    for (destination, service, listener) in destinations {
+        let url = format!("http://{}", address(services, service, listener)?);
+        upstreams.insert(destination.to_owned(), upstream::remote(&url).map_err(anyhow::Error::msg)?);
+    }
+    Ok(upstreams)
+}
