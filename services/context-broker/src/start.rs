@@ -53,12 +53,12 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
         refuse: refuse_ngsi(),
         metrics: deps.metrics.clone(),
     };
-    service_kit::http::serve(&tasks, http, api::router(core.clone(), &config), listener);
+    let router = service_kit::http::serve_shared(&tasks, http, api::router(core.clone(), &config), listener);
     let listener = GrpcListener { service: SERVICE, descriptors: proto::DESCRIPTORS };
     service_kit::grpc::serve(&tasks, grpc, api::grpc_service(core.clone()), listener);
     deps.readiness.set("context-broker.store", Ok(()));
     let addresses = BTreeMap::from([("http", http_address), ("grpc", grpc_address)]);
-    Ok(Started { running: Running::new(SERVICE, addresses, tasks), core })
+    Ok(Started { running: Running::new(SERVICE, addresses, tasks).with_router("http", router), core })
 }
 
 /// Everything but the listeners.

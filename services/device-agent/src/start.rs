@@ -111,8 +111,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
     );
     check_once(&store, &deps.bus, &deps.readiness, &diversion).await;
     watch(&tasks, store, &deps, diversion);
-    serve(&tasks, listeners, agent, &deps, addresses["north"].port());
-    Ok(Running::new(SERVICE, addresses, tasks))
+    let [north, south] = serve(&tasks, listeners, agent, &deps, addresses["north"].port());
+    Ok(Running::new(SERVICE, addresses, tasks).with_router("north", north).with_router("south", south))
 }
 
 async fn open_store(config: &Config, deps: &Deps, tasks: &Tasks) -> Result<Arc<dyn Store>, StartError> {
@@ -132,7 +132,14 @@ async fn open_store(config: &Config, deps: &Deps, tasks: &Tasks) -> Result<Arc<d
     }
 }
 
-fn serve(tasks: &Tasks, listeners: Listeners, agent: Arc<Agent>, deps: &Deps, north_port: u16) {
+/// Opens all listeners; returns the guarded north and south APIs.
+fn serve(
+    tasks: &Tasks,
+    listeners: Listeners,
+    agent: Arc<Agent>,
+    deps: &Deps,
+    north_port: u16,
+) -> [axum::Router; 2] {
     let state = ApiState::new(agent.clone(), deps.readiness.clone(), north_port);
     let listener = |name| HttpListener {
         service: SERVICE,
@@ -141,11 +148,12 @@ fn serve(tasks: &Tasks, listeners: Listeners, agent: Arc<Agent>, deps: &Deps, no
         refuse: api::refuse(),
         metrics: deps.metrics.clone(),
     };
-    http::serve(tasks, listeners.north, api::north(state.clone()), listener("north"));
-    http::serve(tasks, listeners.south, api::south(state), listener("south"));
+    let north = http::serve_shared(tasks, listeners.north, api::north(state.clone()), listener("north"));
+    let south = http::serve_shared(tasks, listeners.south, api::south(state), listener("south"));
     let grpc_api = DeviceAgentServer::new(DeviceAgentApi(agent.clone()));
     let grpc_listener = GrpcListener { service: SERVICE, descriptors: proto::DESCRIPTORS };
     grpc::serve(tasks, listeners.grpc, grpc_api, grpc_listener);
+    [north, south]
 }
 
 /// Looks at store and bus every second until the stop.

@@ -42,7 +42,9 @@ impl MeshConfig {
         self.device_agent.data_dir = data_dir.to_owned();
         self.time_series.data_dir = data_dir.to_owned();
         let shared = self.backends.store();
-        for store in [&mut self.context_broker.store, &mut self.device_agent.store, &mut self.time_series.store] {
+        for store in
+            [&mut self.context_broker.store, &mut self.device_agent.store, &mut self.time_series.store]
+        {
             if *store == StoreConfig::Sqlite {
                 *store = shared.clone();
             }
@@ -89,7 +91,11 @@ impl MeshConfig {
         ];
         let owners = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4];
         let ports = copy.ports().map(|(name, port)| (name, *port));
-        ports.into_iter().zip(owners).map(|((name, port), owner)| (name, SocketAddr::new(hosts[owner], port))).collect()
+        ports
+            .into_iter()
+            .zip(owners)
+            .map(|((name, port), owner)| (name, SocketAddr::new(hosts[owner], port)))
+            .collect()
     }
 
     pub(crate) fn process(&self) -> ProcessConfig {

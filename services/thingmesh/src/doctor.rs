@@ -85,7 +85,11 @@ fn folder(data_dir: &Path) -> Finding {
             format!("in use by process {owner}"),
             "stop that process, or give this one another folder with --data-dir",
         ),
-        Err(error) => wrong(what, error.to_string(), "make it writable for this user, or choose another with --data-dir"),
+        Err(error) => wrong(
+            what,
+            error.to_string(),
+            "make it writable for this user, or choose another with --data-dir",
+        ),
     }
 }
 
@@ -101,7 +105,9 @@ fn disk(data_dir: &Path) -> Finding {
                 fine(what, shown)
             }
         }
-        Err(error) => wrong(what, format!("cannot be looked at: {error}"), "choose another folder with --data-dir"),
+        Err(error) => {
+            wrong(what, format!("cannot be looked at: {error}"), "choose another folder with --data-dir")
+        }
     }
 }
 
@@ -121,8 +127,12 @@ async fn servers(config: &MeshConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     let postgres = endpoint(backends.postgres.expose(), 5432);
     let redis = endpoint(backends.redis.expose(), 6379);
-    let kafka: Vec<Option<String>> =
-        backends.kafka.split(',').filter(|part| !part.is_empty()).map(|part| Some(part.trim().to_owned())).collect();
+    let kafka: Vec<Option<String>> = backends
+        .kafka
+        .split(',')
+        .filter(|part| !part.is_empty())
+        .map(|part| Some(part.trim().to_owned()))
+        .collect();
     for (name, configured, address) in [
         ("PostgreSQL", !backends.postgres.is_empty(), postgres),
         ("Redis", !backends.redis.is_empty(), redis),
@@ -153,7 +163,9 @@ async fn reach(name: &str, address: Option<String>) -> Finding {
     let what = format!("{name} at {address}");
     match tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect(&address)).await {
         Ok(Ok(_)) => fine(what, "reachable"),
-        Ok(Err(error)) => wrong(what, error.to_string(), "start it, or correct its address in table [backends]"),
+        Ok(Err(error)) => {
+            wrong(what, error.to_string(), "start it, or correct its address in table [backends]")
+        }
         Err(_) => wrong(what, "no answer in 3 s", "check the address and the network between"),
     }
 }
@@ -166,7 +178,10 @@ mod tests {
     fn a_taken_port_is_named_with_its_remedy() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let finding = port("gateway", taken.local_addr().unwrap());
-        assert!(matches!(&finding.verdict, Verdict::Wrong { remedy, .. } if remedy.contains("--port-offset")), "{finding:?}");
+        assert!(
+            matches!(&finding.verdict, Verdict::Wrong { remedy, .. } if remedy.contains("--port-offset")),
+            "{finding:?}"
+        );
     }
 
     #[test]
@@ -175,7 +190,10 @@ mod tests {
         let _lock = store::lock_data_dir(dir.path()).unwrap();
         let finding = folder(dir.path());
         let process = std::process::id().to_string();
-        assert!(matches!(&finding.verdict, Verdict::Wrong { fault, .. } if fault.contains(&process)), "{finding:?}");
+        assert!(
+            matches!(&finding.verdict, Verdict::Wrong { fault, .. } if fault.contains(&process)),
+            "{finding:?}"
+        );
     }
 
     #[test]

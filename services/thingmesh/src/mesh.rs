@@ -107,8 +107,12 @@ fn upstreams(services: &[Running]) -> Result<Upstreams> {
     ];
     let mut upstreams = Upstreams::new();
     for (destination, service, listener) in destinations {
-        let url = format!("http://{}", address(services, service, listener)?);
-        upstreams.insert(destination.to_owned(), upstream::remote(&url).map_err(anyhow::Error::msg)?);
+        let router = services
+            .iter()
+            .find(|running| running.name() == service)
+            .and_then(|running| running.router(listener));
+        let router = router.with_context(|| format!("{service} serves no {listener}"))?;
+        upstreams.insert(destination.to_owned(), upstream::local(router));
     }
     Ok(upstreams)
 }

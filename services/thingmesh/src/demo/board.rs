@@ -38,7 +38,8 @@ pub(crate) struct Board {
 
 impl Board {
     pub(crate) fn new() -> Self {
-        let state = Snapshot { tenants: BTreeMap::new(), checks_passed: 0, faults: Vec::new(), elapsed_s: 0.0 };
+        let state =
+            Snapshot { tenants: BTreeMap::new(), checks_passed: 0, faults: Vec::new(), elapsed_s: 0.0 };
         Self { started: Instant::now(), state: Mutex::new(state) }
     }
 

@@ -85,7 +85,8 @@ impl Http {
         }
         let request = request.body(Full::new(Bytes::from(body.map(|(_, text)| text).unwrap_or_default())))?;
         let exchange = async {
-            let response = self.client.request(request).await.with_context(|| format!("no answer for {path}"))?;
+            let response =
+                self.client.request(request).await.with_context(|| format!("no answer for {path}"))?;
             let (head, body) = response.into_parts();
             let body = body.collect().await?.to_bytes();
             let location = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -95,6 +96,8 @@ impl Http {
                 body: serde_json::from_slice(&body).unwrap_or(Value::Null),
             })
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.with_context(|| format!("no answer in time for {path}"))?
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .with_context(|| format!("no answer in time for {path}"))?
     }
 }

@@ -34,8 +34,20 @@ pub(crate) const FACTORIES: [Factory; 2] = [
         path: "/floor1",
         api_key: "3z4w",
         devices: &[
-            Device { id: "foodev", entity: "urn:ngsi:bot:1", foo_name: "f", bar_name: "b", senses: Senses::Foo },
-            Device { id: "bardev", entity: "urn:ngsi:bot:2", foo_name: "f", bar_name: "b", senses: Senses::Bar },
+            Device {
+                id: "foodev",
+                entity: "urn:ngsi:bot:1",
+                foo_name: "f",
+                bar_name: "b",
+                senses: Senses::Foo,
+            },
+            Device {
+                id: "bardev",
+                entity: "urn:ngsi:bot:2",
+                foo_name: "f",
+                bar_name: "b",
+                senses: Senses::Bar,
+            },
         ],
     },
     Factory {

@@ -78,8 +78,10 @@ pub(crate) async fn live(stage: &Stage, stop: CancellationToken) -> Result<()> {
     scenario.versions().await?;
     scenario.provision().await?;
     scenario.subscribe_once().await?;
-    let callers: Vec<(&'static str, Caller)> =
-        FACTORIES.iter().map(|factory| Ok((factory.tenant, scenario.caller(factory)?))).collect::<Result<_>>()?;
+    let callers: Vec<(&'static str, Caller)> = FACTORIES
+        .iter()
+        .map(|factory| Ok((factory.tenant, scenario.caller(factory)?)))
+        .collect::<Result<_>>()?;
     let shown = view::run(http, callers, board, stop.clone(), where_lines(stage)?);
     let sensed = scenario.sense(None, stop.cancelled());
     let ((), ledger) = tokio::join!(shown, sensed);
@@ -99,7 +101,10 @@ fn where_lines(stage: &Stage) -> Result<Vec<String>> {
     let factory = &FACTORIES[0];
     let token = (stage.mint)(factory.tenant)?;
     Ok(vec![
-        format!("gateway  {}   health and metrics  {}   state  {}", stage.gateway, stage.admin, stage.data_dir),
+        format!(
+            "gateway  {}   health and metrics  {}   state  {}",
+            stage.gateway, stage.admin, stage.data_dir
+        ),
         "look yourself:".to_owned(),
         format!(
             "  curl -s -H 'Fiware-Service: {}' -H 'Authorization: Bearer {token}' {}/orion/v2/entities",

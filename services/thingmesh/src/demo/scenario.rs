@@ -63,7 +63,11 @@ impl Scenario {
 
     /// Who speaks for a factory, without service path.
     pub(crate) fn caller(&self, factory: &Factory) -> Result<Caller> {
-        Ok(Caller { token: Some((self.mint)(factory.tenant)?), tenant: Some(factory.tenant.to_owned()), path: None })
+        Ok(Caller {
+            token: Some((self.mint)(factory.tenant)?),
+            tenant: Some(factory.tenant.to_owned()),
+            path: None,
+        })
     }
 
     /// The three open version endpoints, and that nothing else is open.
@@ -77,7 +81,10 @@ impl Scenario {
             let answer = self.http.get(&nobody, path).await?;
             let found = answer.body.pointer(key).is_some_and(Value::is_string);
             let fine = answer.status == StatusCode::OK && found;
-            self.check(format!("GET {path} is open"), (!fine).then(|| format!("{} {}", answer.status, answer.body)));
+            self.check(
+                format!("GET {path} is open"),
+                (!fine).then(|| format!("{} {}", answer.status, answer.body)),
+            );
         }
         let answer = self.http.get(&nobody, "/orion/v2/entities").await?;
         self.expect("entities without a token are refused", &answer, &[401]);
@@ -102,9 +109,11 @@ impl Scenario {
             self.count(format!("{tenant}: all devices listed"), &answer, factory.devices.len());
 
             let answer = self.http.get(&whole, "/orion/v2/entities").await?;
-            let found: Vec<&str> = answer.body.as_array().into_iter().flatten().filter_map(|e| e["id"].as_str()).collect();
+            let found: Vec<&str> =
+                answer.body.as_array().into_iter().flatten().filter_map(|e| e["id"].as_str()).collect();
             let wanted: Vec<&str> = factory.devices.iter().map(|device| device.entity).collect();
-            let fault = (sorted(&found) != sorted(&wanted)).then(|| format!("found {found:?}, wanted {wanted:?}"));
+            let fault =
+                (sorted(&found) != sorted(&wanted)).then(|| format!("found {found:?}, wanted {wanted:?}"));
             self.check(format!("{tenant}: entities exist after provisioning"), fault);
         }
         Ok(())
@@ -123,9 +132,14 @@ impl Scenario {
             let (tenant, caller) = (factory.tenant, self.caller(factory)?);
             let answer = self.http.post(&caller, "/orion/v2/subscriptions", &factory::subscription()).await?;
             self.expect(format!("{tenant}: subscribed"), &answer, &[201]);
-            let id = answer.location.as_deref().and_then(|location| location.rsplit('/').next()).unwrap_or_default();
+            let id = answer
+                .location
+                .as_deref()
+                .and_then(|location| location.rsplit('/').next())
+                .unwrap_or_default();
             let listed = self.http.get(&caller, "/orion/v2/subscriptions?limit=1000").await?;
-            let mine = listed.body.as_array().into_iter().flatten().any(|subscription| subscription["id"] == id);
+            let mine =
+                listed.body.as_array().into_iter().flatten().any(|subscription| subscription["id"] == id);
             let fault = (id.is_empty() || !mine).then(|| format!("{:?} not in the list", answer.location));
             self.check(format!("{tenant}: subscription listed"), fault);
         }
@@ -143,7 +157,11 @@ impl Scenario {
     }
 
     /// Step 3: one measure of each device a second, `rounds` times or until `stop` resolves. Returns what was acknowledged.
-    pub(crate) async fn sense(&mut self, rounds: Option<u32>, stop: impl Future<Output = ()>) -> Result<Ledger> {
+    pub(crate) async fn sense(
+        &mut self,
+        rounds: Option<u32>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Ledger> {
         let mut ledger = Ledger::new();
         let mut ticker = tokio::time::interval(Duration::from_secs(1));
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -205,7 +223,9 @@ impl Scenario {
     pub(crate) async fn verify(&mut self, ledger: &Ledger, from: &str) -> Result<()> {
         for factory in &FACTORIES {
             let caller = self.caller(factory)?;
-            for ((_, entity, attribute), sent) in ledger.iter().filter(|((tenant, _, _), _)| *tenant == factory.tenant) {
+            for ((_, entity, attribute), sent) in
+                ledger.iter().filter(|((tenant, _, _), _)| *tenant == factory.tenant)
+            {
                 self.verify_current(&caller, factory, entity, attribute, sent).await?;
                 self.verify_history(&caller, factory, entity, attribute, sent, from).await?;
             }
@@ -213,39 +233,71 @@ impl Scenario {
         for (own, other) in [(0, 1), (1, 0)] {
             let mut caller = self.caller(&FACTORIES[own])?;
             caller.tenant = Some(FACTORIES[other].tenant.to_owned());
-            for path in ["/orion/v2/entities", "/quantumleap/v2/entities/urn:ngsi:bot:2/attrs/foo", "/iota-north/iot/devices"] {
+            for path in [
+                "/orion/v2/entities",
+                "/quantumleap/v2/entities/urn:ngsi:bot:2/attrs/foo",
+                "/iota-north/iot/devices",
+            ] {
                 let answer = self.http.get(&caller, path).await?;
-                let name = format!("{}'s token with header {} is refused at {path}", FACTORIES[own].tenant, FACTORIES[other].tenant);
+                let name = format!(
+                    "{}'s token with header {} is refused at {path}",
+                    FACTORIES[own].tenant, FACTORIES[other].tenant
+                );
                 self.expect(name, &answer, &[403]);
             }
             let foreign = &FACTORIES[other];
             let caller = self.caller(&FACTORIES[own])?;
             let path = format!("/iota-south/iot/d?k={}&i={}", foreign.api_key, foreign.devices[0].id);
             let answer = self.http.post_text(&caller, &path, foreign.devices[0].measure(1, 1)).await?;
-            self.expect(format!("{}'s token with {}'s API key is refused", FACTORIES[own].tenant, foreign.tenant), &answer, &[403]);
+            self.expect(
+                format!("{}'s token with {}'s API key is refused", FACTORIES[own].tenant, foreign.tenant),
+                &answer,
+                &[403],
+            );
         }
         Ok(())
     }
 
-    async fn verify_current(&mut self, caller: &Caller, factory: &Factory, entity: &str, attribute: &str, sent: &Sent) -> Result<()> {
+    async fn verify_current(
+        &mut self,
+        caller: &Caller,
+        factory: &Factory,
+        entity: &str,
+        attribute: &str,
+        sent: &Sent,
+    ) -> Result<()> {
         let answer = self.http.get(caller, &format!("/orion/v2/entities/{entity}")).await?;
         let value = &answer.body[attribute]["value"];
         let last = sent.values.last().copied().map(Value::from).unwrap_or_default();
         let stamped = answer.body["TimeInstant"]["value"].is_string();
-        let fault = (value != &last || !stamped).then(|| format!("{} {}, wanted {last}", answer.status, answer.body));
+        let fault =
+            (value != &last || !stamped).then(|| format!("{} {}, wanted {last}", answer.status, answer.body));
         self.check(format!("{}: {entity} holds the last {attribute}", factory.tenant), fault);
         Ok(())
     }
 
-    async fn verify_history(&mut self, caller: &Caller, factory: &Factory, entity: &str, attribute: &str, sent: &Sent, from: &str) -> Result<()> {
+    async fn verify_history(
+        &mut self,
+        caller: &Caller,
+        factory: &Factory,
+        entity: &str,
+        attribute: &str,
+        sent: &Sent,
+        from: &str,
+    ) -> Result<()> {
         let path = format!("/quantumleap/v2/entities/{entity}/attrs/{attribute}/value?fromDate={from}");
         // The history follows the broker by some milliseconds: wait for it, but not for ever.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         let wanted: Vec<Value> = sent.values.iter().copied().map(Value::from).collect();
         let fault = loop {
             let answer = self.http.get(caller, &path).await?;
-            let points: Vec<Value> =
-                answer.body["values"].as_array().into_iter().flatten().filter(|value| !value.is_null()).cloned().collect();
+            let points: Vec<Value> = answer.body["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|value| !value.is_null())
+                .cloned()
+                .collect();
             if points == wanted {
                 break None;
             }
@@ -255,7 +307,10 @@ impl Scenario {
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         let points = sent.values.len();
-        self.check(format!("{}: history of {entity} {attribute} has its {points} points, each once", factory.tenant), fault);
+        self.check(
+            format!("{}: history of {entity} {attribute} has its {points} points, each once", factory.tenant),
+            fault,
+        );
         Ok(())
     }
 }

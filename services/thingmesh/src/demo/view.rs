@@ -64,7 +64,8 @@ async fn look(http: &Http, tenant: &'static str, caller: &Caller, board: &Board)
         }
         let path = format!("/quantumleap/v2/entities/{id}/attrs/TimeInstant/value?aggrMethod=count");
         if let Ok(answer) = http.get(caller, &path).await {
-            points += answer.body["values"].as_array().into_iter().flatten().filter_map(Value::as_u64).sum::<u64>();
+            points +=
+                answer.body["values"].as_array().into_iter().flatten().filter_map(Value::as_u64).sum::<u64>();
         }
     }
     let notifications = subscriptions
@@ -96,10 +97,17 @@ fn page(snapshot: &Snapshot) -> String {
             "  measures {} ({rate:.1}/s)   points stored {}   notifications {}   errors {}",
             counts.measures, counts.points, counts.notifications, counts.failed
         ));
-        row(format!("  tries at the other tenant: {} refused, {} let through", counts.refused, counts.leaked));
+        row(format!(
+            "  tries at the other tenant: {} refused, {} let through",
+            counts.refused, counts.leaked
+        ));
     }
     row(String::new());
-    row(format!("checks passed {}, failed {}      Ctrl-C stops", snapshot.checks_passed, snapshot.faults.len()));
+    row(format!(
+        "checks passed {}, failed {}      Ctrl-C stops",
+        snapshot.checks_passed,
+        snapshot.faults.len()
+    ));
     text
 }
 
@@ -107,8 +115,12 @@ fn line(snapshot: &Snapshot) -> String {
     let mut text = format!("{:>4.0} s", snapshot.elapsed_s);
     for (tenant, counts) in &snapshot.tenants {
         let (measures, points, refused) = (counts.measures, counts.points, counts.refused);
-        write!(text, "   {tenant}: {measures} measures, {points} points, {refused} tries refused, {} errors", counts.failed)
-            .unwrap_or_default();
+        write!(
+            text,
+            "   {tenant}: {measures} measures, {points} points, {refused} tries refused, {} errors",
+            counts.failed
+        )
+        .unwrap_or_default();
     }
     text
 }
