@@ -87,14 +87,23 @@ pub struct ProcessConfig {
     pub shutdown: ShutdownConfig,
 }
 
-/// Lays file, environment and `key=value` settings over `T`'s defaults. Tables in `foreign` belong to other programs that
-/// share the file: they are passed over.
-#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-pub fn load<T>(file: Option<&Path>, settings: &[String], foreign: &[&str]) -> Result<T>
+/// Lays file, environment and `key=value` settings over `T`'s defaults.
+pub fn load<T>(file: Option<&Path>, settings: &[String]) -> Result<T>
 where
     T: Default + Serialize + DeserializeOwned,
 {
-    let mut layers = Layers::defaults(&T::default())?.ignoring(foreign);
+    Ok(layers(&T::default(), file, settings, &[])?.extract()?)
+}
+
+/// The same, before the types. Tables in `foreign` belong to other programs that share the file: they are passed over.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub(crate) fn layers<T: Serialize>(
+    defaults: &T,
+    file: Option<&Path>,
+    settings: &[String],
+    foreign: &[&str],
+) -> Result<Layers> {
+    let mut layers = Layers::defaults(defaults)?.ignoring(foreign);
     if let Some(path) = file {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -110,5 +119,32 @@ where
         let Some((key, value)) = setting.split_once('=') else { bail!("--set {setting}: wanted KEY=VALUE") };
         layers = layers.set(key, value, "--set")?;
     }
-    Ok(layers.extract()?)
+    Ok(layers)
+}
+
+/// A configuration as TOML with every setting; secrets, and passwords in URLs, are hidden.
+pub fn shown<T: Serialize>(config: &T) -> Result<String> {
+    let mut table = toml::Table::try_from(config)?;
+    hide_passwords(&mut table);
+    Ok(toml::to_string_pretty(&table)?)
+}
+
+fn hide_passwords(table: &mut toml::Table) {
+    for (key, value) in table.iter_mut() {
+        match value {
+            toml::Value::Table(inner) => hide_passwords(inner),
+            toml::Value::String(text) if key.contains("password") || key.contains("secret") => {
+                *text = "***".to_owned();
+            }
+            toml::Value::String(text) => {
+                if let Ok(mut url) = url::Url::parse(text)
+                    && url.password().is_some()
+                    && url.set_password(Some("***")).is_ok()
+                {
+                    *text = url.to_string();
+                }
+            }
+            _ => {}
+        }
+    }
 }

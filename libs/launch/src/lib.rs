@@ -11,9 +11,11 @@
 mod args;
 mod config;
 mod foundation;
+mod service;
 mod signals;
 
 pub use args::ServiceArgs;
-pub use config::{AdminConfig, Backends, ProcessConfig, ShutdownConfig, load};
+pub use config::{AdminConfig, Backends, ProcessConfig, ShutdownConfig, load, shown};
 pub use foundation::Foundation;
+pub use service::Program;
 pub use signals::until_signal;

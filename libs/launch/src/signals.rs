@@ -13,8 +13,8 @@ const QUICK_GRACE: Duration = Duration::from_millis(1_500);
 ///
 /// SIGINT stops at once and within two seconds; SIGTERM first drains; a second signal ends the process on the spot.
 pub async fn until_signal(
-    foundation: Foundation,
-    services: Vec<Running>,
+    foundation: &Foundation,
+    services: &[Running],
     shutdown: &ShutdownConfig,
 ) -> Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -29,13 +29,13 @@ pub async fn until_signal(
             }
             (ExitCode::SUCCESS, shutdown.grace())
         }
-        reason = first_failure(&foundation, &services) => {
+        reason = first_failure(foundation, services) => {
             tracing::error!(%reason, "stopping: a background task failed");
             (ExitCode::FAILURE, QUICK_GRACE)
         }
     };
     tokio::select! {
-        () = stop_all(&foundation, &services, grace) => Ok(code),
+        () = stop_all(foundation, services, grace) => Ok(code),
         () = either(&mut interrupt, &mut terminate) => Ok(ExitCode::from(130)),
     }
 }

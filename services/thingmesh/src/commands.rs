@@ -66,7 +66,7 @@ async fn up(args: &CommonArgs) -> Result<ExitCode> {
         }
     }
     tracing::info!(admin = %mesh.foundation.admin_address, data_dir = %args.data_dir.display(), "mesh is up");
-    let code = launch::until_signal(mesh.foundation, mesh.services, &config.shutdown).await?;
+    let code = launch::until_signal(&mesh.foundation, &mesh.services, &config.shutdown).await?;
     telemetry.shutdown().await;
     Ok(code)
 }
@@ -92,7 +92,7 @@ async fn run_demo(args: DemoArgs) -> Result<ExitCode> {
     } else {
         let shown = demo::live(&stage, stop.clone());
         let served = async {
-            let code = launch::until_signal(mesh.foundation, mesh.services, &config.shutdown).await;
+            let code = launch::until_signal(&mesh.foundation, &mesh.services, &config.shutdown).await;
             stop.cancel();
             code
         };

@@ -31,7 +31,7 @@ pub(crate) struct MeshConfig {
 impl MeshConfig {
     /// Reads all layers, then applies what a flag says of several settings at once: data folder, port offset, backends.
     pub(crate) fn load(args: &CommonArgs) -> Result<Self> {
-        let mut config: Self = launch::load(args.config.as_deref(), &args.set, &[])?;
+        let mut config: Self = launch::load(args.config.as_deref(), &args.set)?;
         config.place(&args.data_dir);
         config.shift_ports(args.port_offset)?;
         Ok(config)
@@ -108,11 +108,9 @@ impl MeshConfig {
         }
     }
 
-    /// As TOML with every setting; passwords in URLs and secrets are hidden.
+    /// As TOML with every setting; secrets are hidden.
     pub(crate) fn shown(&self) -> Result<String> {
-        let mut table = toml::Table::try_from(self)?;
-        hide_passwords(&mut table);
-        Ok(toml::to_string_pretty(&table)?)
+        launch::shown(self)
     }
 
     /// One process that keeps its state in PostgreSQL needs Kafka: the embedded bus reads SQLite logs.
@@ -121,26 +119,6 @@ impl MeshConfig {
             bail!("backends.postgres without backends.kafka: events of a PostgreSQL store go through Kafka");
         }
         Ok(())
-    }
-}
-
-fn hide_passwords(table: &mut toml::Table) {
-    for (key, value) in table.iter_mut() {
-        match value {
-            toml::Value::Table(inner) => hide_passwords(inner),
-            toml::Value::String(text) if key.contains("password") || key.contains("secret") => {
-                *text = "***".to_owned();
-            }
-            toml::Value::String(text) => {
-                if let Ok(mut url) = url::Url::parse(text)
-                    && url.password().is_some()
-                    && url.set_password(Some("***")).is_ok()
-                {
-                    *text = url.to_string();
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -1,0 +1,125 @@
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use service_kit::{Running, telemetry};
+use store::StoreConfig;
+
+use crate::{Foundation, ProcessConfig, ServiceArgs, config, shown, until_signal};
+
+/// Tables that belong to one service each: a program passes over those of the others.
+const SERVICE_TABLES: [&str; 4] = ["context-broker", "device-agent", "time-series", "gateway"];
+
+/// What a program that runs one service does with the service's configuration `T`.
+pub struct Program<T> {
+    /// Its table in the configuration file.
+    pub table: &'static str,
+    /// Applies the flags, and what else the program reads; returns warnings.
+    pub place: fn(&mut T, &ServiceArgs) -> Result<Vec<String>>,
+    /// Where the service keeps its state: replaced by the shared backend if there is one.
+    pub store: fn(&mut T) -> &mut StoreConfig,
+}
+
+#[derive(Serialize)]
+struct Defaults<'a, T> {
+    #[serde(flatten)]
+    process: &'a ProcessConfig,
+    #[serde(flatten)]
+    service: std::collections::BTreeMap<&'static str, &'a T>,
+}
+
+impl<T: Default + Serialize + DeserializeOwned> Program<T> {
+    /// The effective configuration, and warnings about it.
+    pub fn load(&self, args: &ServiceArgs) -> Result<(ProcessConfig, T, Vec<String>)> {
+        let (process, service) = (ProcessConfig::default(), T::default());
+        let defaults = Defaults { process: &process, service: [(self.table, &service)].into() };
+        let foreign: Vec<&str> = SERVICE_TABLES.into_iter().filter(|table| *table != self.table).collect();
+        let layers = config::layers(&defaults, args.config.as_deref(), &args.set, &foreign)?;
+        let mut tables: toml::Table = layers.extract()?;
+        let own = tables.remove(self.table).unwrap_or_else(|| toml::Table::new().into());
+        let mut service: T = own.try_into().with_context(|| format!("table [{}]", self.table))?;
+        let process: ProcessConfig = tables.try_into()?;
+        let warnings = (self.place)(&mut service, args)?;
+        let store = (self.store)(&mut service);
+        if *store == StoreConfig::Sqlite {
+            *store = process.backends.store();
+        }
+        Ok((process, service, warnings))
+    }
+
+    /// Runs the service: configuration, telemetry, foundation, `start`, signals.
+    pub async fn run<F>(&self, args: &ServiceArgs, start: F) -> Result<ExitCode>
+    where
+        F: AsyncFnOnce(T, &Foundation) -> Result<Running>,
+    {
+        let (process, service, warnings) = self.load(args)?;
+        if args.dump_config {
+            print!("{}", shown(&Defaults { process: &process, service: [(self.table, &service)].into() })?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let telemetry = telemetry::init(&process.telemetry)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let foundation = Foundation::lay(&process, &args.data_dir).await?;
+        let running = start(service, &foundation).await?;
+        tracing::info!(service = running.name(), addresses = ?running.addresses(), "serving");
+        let code = until_signal(&foundation, &[running], &process.shutdown).await;
+        telemetry.shutdown().await;
+        code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Own {
+        port: u16,
+        store: StoreConfig,
+    }
+
+    const PROGRAM: Program<Own> = Program {
+        table: "time-series",
+        place: |own, args| {
+            own.port = args.port.unwrap_or(own.port);
+            Ok(Vec::new())
+        },
+        store: |own| &mut own.store,
+    };
+
+    fn args(set: &[&str]) -> ServiceArgs {
+        ServiceArgs {
+            port: Some(7),
+            data_dir: "x".into(),
+            config: None,
+            set: set.iter().map(|setting| (*setting).to_owned()).collect(),
+            dump_config: false,
+        }
+    }
+
+    #[test]
+    fn a_program_reads_its_own_table_and_the_shared_ones_and_passes_over_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mesh.toml");
+        std::fs::write(&file, "[gateway]\nport = 1\n[admin]\nport = 2\n[time-series]\nport = 3").unwrap();
+        let (process, own, _) = PROGRAM.load(&ServiceArgs { config: Some(file), ..args(&[]) }).unwrap();
+        assert_eq!((process.admin.port, own.port), (2, 7));
+    }
+
+    #[test]
+    fn the_shared_backend_becomes_the_store() {
+        let (_, own, _) = PROGRAM.load(&args(&["backends.postgres=postgres://u@h/d"])).unwrap();
+        assert_ne!(own.store, StoreConfig::Sqlite);
+    }
+
+    #[test]
+    fn an_unknown_setting_of_its_own_is_refused() {
+        let error = PROGRAM.load(&args(&["time-series.prot=1"])).unwrap_err();
+        assert!(format!("{error:#}").contains("time-series.prot"), "{error:#}");
+    }
+}
