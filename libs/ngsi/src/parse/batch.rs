@@ -13,6 +13,11 @@ use crate::{
     query::{EntitySelector, Pattern},
 };
 
+/// Most entities in one query.
+const MAX_SELECTORS: usize = 1000;
+/// Most regular expressions in one query.
+const MAX_PATTERNS: usize = 100;
+
 /// A parsed `op/update`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
@@ -120,13 +125,22 @@ pub fn batch_query(body: &[u8]) -> Result<BatchQuery, Error> {
 
 fn selectors(node: Node) -> Result<Vec<EntitySelector>, Error> {
     let Node::Array(nodes) = node else { return Err(Error::bad_request("/entities/ is not an array")) };
-    nodes
+    if nodes.len() > MAX_SELECTORS {
+        return Err(Error::bad_request(format!("/entities/ has more than {MAX_SELECTORS} items")));
+    }
+    let selectors: Vec<EntitySelector> = nodes
         .into_iter()
         .map(|node| match node {
             Node::Object(members) => selector(members),
             _ => Err(Error::bad_request("not a JSON object")),
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let patterns =
+        |s: &EntitySelector| usize::from(s.id_pattern.is_some()) + usize::from(s.type_pattern.is_some());
+    if selectors.iter().map(patterns).sum::<usize>() > MAX_PATTERNS {
+        return Err(Error::bad_request(format!("/entities/ has more than {MAX_PATTERNS} patterns")));
+    }
+    Ok(selectors)
 }
 
 fn selector(members: Members) -> Result<EntitySelector, Error> {

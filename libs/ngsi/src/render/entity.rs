@@ -94,13 +94,10 @@ pub(crate) fn for_each(entity: &Entity, names: &Names, mut show: impl FnMut(&str
             .for_each(|(name, attribute)| show(name, attribute));
         return;
     };
-    for (at, name) in names.iter().enumerate() {
-        let earlier = names.get(..at).unwrap_or_default();
-        if earlier.contains(name) {
-            continue;
-        }
+    for name in names {
         if name == "*" {
-            let rest = entity.attributes.iter().filter(|(name, _)| user(name) && !names.contains(name));
+            let rest =
+                entity.attributes.iter().filter(|(name, _)| user(name) && !names.contains(name.as_str()));
             rest.for_each(|(name, attribute)| show(name, attribute));
         } else if let Some(attribute) = entity.attributes.get(name) {
             show(name, attribute);

@@ -1,5 +1,7 @@
 //! What `attrs` and `metadata` choose.
 
+use indexmap::IndexSet;
+
 /// A list of names, `*` for all user ones among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Names {
@@ -7,7 +9,7 @@ pub enum Names {
     #[default]
     All,
     /// Those named, in this order; `*` stands for all user ones.
-    Listed(Vec<String>),
+    Listed(IndexSet<String>),
 }
 
 impl Names {
@@ -15,12 +17,12 @@ impl Names {
     pub fn parse(text: Option<&str>) -> Self {
         match text {
             None => Self::All,
-            Some(text) => Self::listed(text.split(',').map(|name| name.trim().to_owned()).collect()),
+            Some(text) => Self::listed(text.split(',').map(|name| name.trim().to_owned())),
         }
     }
 
-    pub fn listed(mut names: Vec<String>) -> Self {
-        names.retain(|name| !name.is_empty());
+    pub fn listed(names: impl IntoIterator<Item = String>) -> Self {
+        let names: IndexSet<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
         if names.is_empty() { Self::All } else { Self::Listed(names) }
     }
 
@@ -28,7 +30,7 @@ impl Names {
     pub fn names_builtin(&self, name: &str) -> bool {
         match self {
             Self::All => false,
-            Self::Listed(names) => names.iter().any(|own| own == name),
+            Self::Listed(names) => names.contains(name),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a notification says about the entity: which attributes, in which format.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::{Map, Value};
 
@@ -45,7 +45,12 @@ impl Subscription {
 }
 
 pub(super) fn select<'a>(spec: &'a NotificationSpec, change: &ChangeView<'a>) -> Content<'a> {
-    let sent = |name: &str| !spec.only_changed_attrs || change.changed.iter().any(|own| own == name);
+    let changed: HashSet<&str> = if spec.only_changed_attrs {
+        change.changed.iter().map(String::as_str).collect()
+    } else {
+        HashSet::new()
+    };
+    let sent = |name: &str| !spec.only_changed_attrs || changed.contains(name);
     let user = |name: &str| name != DATE_EXPIRES;
     let all = || change.entity.attributes.iter().filter(|(name, _)| user(name) && sent(name));
     let borrowed = |(name, attribute): (&'a String, &'a Attribute)| {
@@ -127,8 +132,9 @@ pub(super) fn body(
         }
         AttrsFormat::Normalized | AttrsFormat::SimplifiedNormalized => {
             let names = Names::listed(metadata.to_vec());
+            let told = Told::new(&names, change);
             entity(&mut out, heading, content, |out, name, attribute| {
-                write_attribute(out, attribute, &names, extras(name, attribute, change));
+                write_attribute(out, attribute, &names, told.extras(name, attribute, change));
             });
         }
     }
@@ -168,18 +174,35 @@ fn entity(
     out.push(b'}');
 }
 
-/// `previousValue` and `actionType` of what the request wrote.
-fn extras<'a>(name: &str, attribute: &'a Attribute, change: &ChangeView<'a>) -> AttributeExtras<'a> {
-    if !change.updated.iter().any(|own| own == name) {
-        return AttributeExtras::default();
+/// The attributes for which `previousValue` and `actionType` can be told; empty when nobody asks.
+struct Told<'a> {
+    updated: HashSet<&'a str>,
+    changed: HashSet<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    fn new(metadata: &Names, change: &ChangeView<'a>) -> Self {
+        let asked = metadata.names_builtin("previousValue") || metadata.names_builtin("actionType");
+        let set = |names: &'a [String]| names.iter().filter(|_| asked).map(String::as_str).collect();
+        Self { updated: set(change.updated), changed: set(change.changed) }
     }
-    let differs = change.changed.iter().any(|own| own == name);
-    let previous = match change.previous.get(name) {
-        Some(before) => Some(before),
-        None if differs => None,
-        None => Some(attribute),
-    };
-    AttributeExtras { previous, action_type: Some(if previous.is_some() { "update" } else { "append" }) }
+
+    fn extras<'b>(
+        &self,
+        name: &str,
+        attribute: &'b Attribute,
+        change: &ChangeView<'b>,
+    ) -> AttributeExtras<'b> {
+        if !self.updated.contains(name) {
+            return AttributeExtras::default();
+        }
+        let previous = match change.previous.get(name) {
+            Some(before) => Some(before),
+            None if self.changed.contains(name) => None,
+            None => Some(attribute),
+        };
+        AttributeExtras { previous, action_type: Some(if previous.is_some() { "update" } else { "append" }) }
+    }
 }
 
 #[cfg(test)]

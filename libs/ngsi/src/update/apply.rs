@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::{
     Alteration, DEFAULT_ENTITY_TYPE, EntityUpdate, Outcome, UpdateAction, UpdateOptions, WriteContext,
     attribute::{Staged, stage},
@@ -199,13 +201,14 @@ fn replace(
         attributes.insert(name.clone(), staged.attribute);
     }
     location::check(attributes.iter())?;
+    let changed: HashSet<&str> = outcome.changed.iter().map(String::as_str).collect();
     let before = std::mem::replace(&mut entity.attributes, attributes);
     for (name, attribute) in before {
         let stays = entity.attributes.contains_key(&name);
         if !stays {
             outcome.removed.push(name.clone());
         }
-        if !stays || outcome.changed.contains(&name) {
+        if !stays || changed.contains(name.as_str()) {
             outcome.previous.insert(name, attribute);
         }
     }

@@ -11,6 +11,8 @@ use percent_encoding::percent_decode_str;
 
 /// Most parameters in one URL.
 const MAX_PARAMS: usize = 100;
+/// Most ids or types in one list.
+const MAX_ITEMS: usize = 1000;
 
 const OPTIONS: [&str; 17] = [
     "count",
@@ -167,9 +169,9 @@ impl Params {
         }
         self.refuse_geography()?;
         let selector = EntitySelector {
-            ids: list(id),
+            ids: list(id, "id")?,
             id_pattern: pattern(id_pattern, "idPattern")?,
-            types: list(entity_type),
+            types: list(entity_type, "type")?,
             type_pattern: pattern(type_pattern, "typePattern")?,
         };
         let q = expression(self.get("q"), QueryKind::Attributes)?;
@@ -204,23 +206,24 @@ impl Params {
 }
 
 fn with(names: Names, builtin: &str) -> Names {
-    let mut listed = match names {
-        Names::All => vec!["*".to_owned()],
-        Names::Listed(listed) => listed,
-    };
-    listed.push(builtin.to_owned());
-    Names::Listed(listed)
+    let builtin = [builtin.to_owned()];
+    match names {
+        Names::All => Names::listed(["*".to_owned()].into_iter().chain(builtin)),
+        Names::Listed(listed) => Names::listed(listed.into_iter().chain(builtin)),
+    }
 }
 
-fn list(text: Option<&str>) -> Vec<String> {
-    let mut items: Vec<String> = text
+fn list(text: Option<&str>, name: &str) -> Result<Vec<String>, Error> {
+    let items: Vec<String> = text
         .into_iter()
         .flat_map(|text| text.split(','))
         .map(|item| item.trim().to_owned())
         .filter(|item| !item.is_empty())
         .collect();
-    items.dedup();
-    items
+    if items.len() > MAX_ITEMS {
+        return Err(Error::bad_request(format!("too many items in URI param /{name}/, max: {MAX_ITEMS}")));
+    }
+    Ok(items)
 }
 
 fn pattern(text: Option<&str>, name: &str) -> Result<Option<Pattern>, Error> {

@@ -198,3 +198,19 @@ async fn a_transient_entity_ends_at_its_date() {
     broker.expect(request("GET /v2/entities"), 200, "[]").await;
     broker.given(r#"{"id":"E","a":{"value":2}}"#).await;
 }
+
+#[tokio::test]
+async fn ten_thousand_attributes_are_just_an_entity() {
+    let broker = Broker::start().await;
+    let attributes: Vec<String> = (0..10_000).map(|n| format!("\"a{n}\":{n}")).collect();
+    let attributes = attributes.join(",");
+    let body = format!(r#"{{"id":"E","type":"T",{attributes}}}"#);
+    broker.expect(request("POST /v2/entities?options=keyValues").json(&body), 201, "").await;
+    broker.expect(request("GET /v2/entities/E?options=keyValues"), 200, &body).await;
+    let replace = request("PUT /v2/entities/E/attrs?options=keyValues").json(&format!("{{{attributes}}}"));
+    broker.expect(replace, 204, "").await;
+    let names: Vec<String> = (0..5_000).map(|n| format!("a{n}")).collect();
+    let some = request(&format!("GET /v2/entities/E?options=values&attrs={},*", names.join(",")));
+    let values: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+    broker.expect(some, 200, &format!("[{}]", values.join(","))).await;
+}

@@ -8,6 +8,9 @@ use crate::{
     subscription::model::{Condition, Subject, SubjectEntity},
 };
 
+/// Most regular expressions in one subject: each is kept in memory, compiled.
+const MAX_PATTERNS: usize = 100;
+
 pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
     let object = members(value, "subject")?;
     let entities =
@@ -23,7 +26,13 @@ pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
         Some(value) => condition(members(value, "condition")?)?,
         None => Condition::default(),
     };
-    Ok(Subject { entities: entities.iter().map(entity).collect::<Result<_, _>>()?, condition })
+    let entities: Vec<SubjectEntity> = entities.iter().map(entity).collect::<Result<_, _>>()?;
+    let patterns =
+        |e: &SubjectEntity| usize::from(e.id_pattern.is_some()) + usize::from(e.type_pattern.is_some());
+    if entities.iter().map(patterns).sum::<usize>() > MAX_PATTERNS {
+        return Err(Error::bad_request(format!("entities has more than {MAX_PATTERNS} patterns")));
+    }
+    Ok(Subject { entities, condition })
 }
 
 fn entity(value: &Value) -> Result<SubjectEntity, Error> {
