@@ -199,11 +199,15 @@ async fn a_transient_entity_ends_at_its_date() {
     broker.given(r#"{"id":"E","a":{"value":2}}"#).await;
 }
 
+/// `"a0":0,"a1":1,…`
+fn numbered(count: usize) -> String {
+    (0..count).map(|n| format!("\"a{n}\":{n}")).collect::<Vec<_>>().join(",")
+}
+
 #[tokio::test]
-async fn ten_thousand_attributes_are_just_an_entity() {
+async fn an_entity_of_thousands_of_attributes_is_served_and_one_above_the_limit_refused() {
     let broker = Broker::start().await;
-    let attributes: Vec<String> = (0..10_000).map(|n| format!("\"a{n}\":{n}")).collect();
-    let attributes = attributes.join(",");
+    let attributes = numbered(8_000);
     let body = format!(r#"{{"id":"E","type":"T",{attributes}}}"#);
     broker.expect(request("POST /v2/entities?options=keyValues").json(&body), 201, "").await;
     broker.expect(request("GET /v2/entities/E?options=keyValues"), 200, &body).await;
@@ -211,6 +215,11 @@ async fn ten_thousand_attributes_are_just_an_entity() {
     broker.expect(replace, 204, "").await;
     let names: Vec<String> = (0..5_000).map(|n| format!("a{n}")).collect();
     let some = request(&format!("GET /v2/entities/E?options=values&attrs={},*", names.join(",")));
-    let values: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+    let values: Vec<String> = (0..8_000).map(|n| n.to_string()).collect();
     broker.expect(some, 200, &format!("[{}]", values.join(","))).await;
+    // What is stored of an attribute is larger than what was sent.
+    let too_many = format!(r#"{{"id":"F",{}}}"#, numbered(10_000));
+    let description = "entity size, max size supported: 1048576";
+    let create = request("POST /v2/entities?options=keyValues").json(&too_many);
+    broker.refuses(create, 413, "RequestEntityTooLarge", description).await;
 }
