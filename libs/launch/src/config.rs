@@ -87,12 +87,12 @@ pub struct ProcessConfig {
     pub shutdown: ShutdownConfig,
 }
 
-/// Lays file, environment and `key=value` settings over `T`'s defaults.
-pub fn load<T>(file: Option<&Path>, settings: &[String]) -> Result<T>
+/// Lays file, environment and `key=value` settings over `defaults`.
+pub fn load_over<T>(defaults: T, file: Option<&Path>, settings: &[String]) -> Result<T>
 where
-    T: Default + Serialize + DeserializeOwned,
+    T: Serialize + DeserializeOwned,
 {
-    Ok(layers(&T::default(), file, settings, &[])?.extract()?)
+    Ok(layers(&defaults, file, settings, &[])?.extract()?)
 }
 
 /// The same, before the types. Tables in `foreign` belong to other programs that share the file: they are passed over.

@@ -31,10 +31,17 @@ pub(crate) struct MeshConfig {
 impl MeshConfig {
     /// Reads all layers, then applies what a flag says of several settings at once: data folder, port offset, backends.
     pub(crate) fn load(args: &CommonArgs) -> Result<Self> {
-        let mut config: Self = launch::load(args.config.as_deref(), &args.set)?;
+        let mut config: Self = launch::load_over(Self::composed(), args.config.as_deref(), &args.set)?;
         config.place(&args.data_dir);
         config.shift_ports(args.port_offset)?;
         Ok(config)
+    }
+
+    /// The defaults of a mesh in which all services run: subscriptions to its own time series need no HTTP hop.
+    fn composed() -> Self {
+        let mut config = Self::default();
+        config.context_broker.history.enabled = true;
+        config
     }
 
     fn place(&mut self, data_dir: &Path) {
