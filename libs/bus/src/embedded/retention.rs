@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use store::{SqlitePools, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,29 +15,30 @@ use super::Log;
 use crate::outbox;
 
 /// How much of a log is kept. A record that some known group has not read is kept until `hard_bytes`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// Read records are kept this long, for whoever wants to look back.
-    pub keep: Duration,
+    /// Read records are kept this long, for whoever wants to look back, milliseconds.
+    pub keep_ms: u64,
     /// Beyond this size (estimated), read records go at once.
     pub soft_bytes: u64,
     /// Beyond this size the oldest records go even if a group has not read them: loudly, and counted. The disk of a
     /// device must not fill up because a consumer was switched off for ever.
     pub hard_bytes: u64,
-    /// A group that was not seen for this long no longer holds records back.
-    pub forget_group: Duration,
-    /// Pause between sweeps.
-    pub every: Duration,
+    /// A group that was not seen for this long no longer holds records back, milliseconds.
+    pub forget_group_ms: u64,
+    /// Pause between sweeps, milliseconds.
+    pub every_ms: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         Self {
-            keep: Duration::from_secs(3600),
+            keep_ms: 3_600_000,
             soft_bytes: 256 << 20,
             hard_bytes: 16 << 30,
-            forget_group: Duration::from_secs(7 * 86_400),
-            every: Duration::from_secs(2),
+            forget_group_ms: 7 * 86_400_000,
+            every_ms: 2_000,
         }
     }
 }
@@ -90,6 +92,10 @@ impl Groups {
         self.by_name.values().map(|group| group.next).min().unwrap_or(0)
     }
 
+    fn positions(&self) -> Vec<(String, i64)> {
+        self.by_name.iter().map(|(name, group)| (name.clone(), group.next)).collect()
+    }
+
     /// The live groups, to be stored; `None` when nothing changed.
     fn take_changes(&mut self) -> Option<Vec<(String, i64)>> {
         let live = self.by_name.iter().filter(|(_, group)| group.live);
@@ -100,7 +106,7 @@ impl Groups {
 
 /// Deletes what the retention no longer keeps, until stopped.
 pub(super) async fn sweep(log: &Log, retention: &Retention, lost: &AtomicU64, stop: &CancellationToken) {
-    let mut pause = tokio::time::interval(retention.every);
+    let mut pause = tokio::time::interval(Duration::from_millis(retention.every_ms.max(1)));
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stored = Instant::now();
     loop {
@@ -128,42 +134,69 @@ async fn sweep_once(
     let now_us: i64 = sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
         .fetch_one(&log.pools.reader)
         .await?;
-    let keep_us = i64::try_from(retention.keep.as_micros()).unwrap_or(i64::MAX);
     let read_by_all = log.groups.lock().read_by_all();
-    delete(log, read_by_all, now_us.saturating_sub(keep_us), stop).await?;
+    delete(log, read_by_all, now_us.saturating_sub(micros(retention.keep_ms)), stop).await?;
 
     let bounds = outbox::bounds(&log.pools.reader).await?;
     let fits = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX) / bounds.row_bytes.max(1);
     delete(log, read_by_all.min(bounds.next - fits(retention.soft_bytes)), i64::MAX, stop).await?;
 
-    let below = bounds.next - fits(retention.hard_bytes);
-    if below > bounds.first.max(read_by_all) {
-        let deleted = delete(log, below, i64::MAX, stop).await?;
-        lost.fetch_add(deleted, Ordering::Relaxed);
-        tracing::error!(
-            topic = log.topic, deleted, groups = ?log.groups.lock().by_name,
-            "log is beyond its hard limit: records deleted that a group has not read"
-        );
+    // The span of offsets tells cheaply that all is well; other topics in the file make it larger than the log is.
+    let most = fits(retention.hard_bytes);
+    if bounds.next - bounds.first > most {
+        let count = outbox::count_from(&log.pools.reader, &log.topic, 0).await?;
+        let excess = count.saturating_sub(most.unsigned_abs());
+        if excess > 0 {
+            delete_excess(log, excess, lost, stop).await?;
+        }
     }
     Ok(())
 }
 
-async fn delete(log: &Log, below: i64, before_us: i64, stop: &CancellationToken) -> Result<u64, StoreError> {
-    let mut total = 0;
+fn micros(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1000)
+}
+
+async fn delete_excess(
+    log: &Log,
+    excess: u64,
+    lost: &AtomicU64,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    let mut left = excess;
+    while left > 0 && !stop.is_cancelled() {
+        let chunk = CHUNK.min(i64::try_from(left).unwrap_or(CHUNK));
+        let deleted = outbox::delete_below(&log.pools.writer, &log.topic, i64::MAX, i64::MAX, chunk).await?;
+        lost.fetch_add(deleted, Ordering::Relaxed);
+        if deleted == 0 {
+            break;
+        }
+        left -= deleted.min(left);
+    }
+    let groups: Vec<(String, i64)> = log.groups.lock().positions();
+    tracing::error!(
+        topic = log.topic,
+        deleted = excess - left,
+        ?groups,
+        "log is beyond its hard limit: records deleted that a group has not read"
+    );
+    Ok(())
+}
+
+/// Deletes rows in short statements, so that the writer is never held up for long.
+async fn delete(log: &Log, below: i64, before_us: i64, stop: &CancellationToken) -> Result<(), StoreError> {
     while below > 0 && !stop.is_cancelled() {
         let deleted = outbox::delete_below(&log.pools.writer, &log.topic, below, before_us, CHUNK).await?;
-        total += deleted;
         if deleted < CHUNK.unsigned_abs() {
             break;
         }
     }
-    Ok(total)
+    Ok(())
 }
 
 /// Remembers the groups, so that records wait also for a group whose reader has not been started yet.
 async fn store_groups(log: &Log, retention: &Retention) -> Result<(), StoreError> {
     let Some(next) = log.groups.lock().take_changes() else { return Ok(()) };
-    let forget_us = i64::try_from(retention.forget_group.as_micros()).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO bus_group (topic, name, next, seen_us) \
          SELECT ?1, value ->> 0, value ->> 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER) FROM json_each(?2) WHERE true \
@@ -178,7 +211,7 @@ async fn store_groups(log: &Log, retention: &Retention) -> Result<(), StoreError
          RETURNING name",
     )
     .bind(&log.topic)
-    .bind(forget_us)
+    .bind(micros(retention.forget_group_ms))
     .fetch_all(&log.pools.writer)
     .await?;
     let mut groups = log.groups.lock();

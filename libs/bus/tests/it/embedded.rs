@@ -149,7 +149,7 @@ async fn a_position_that_moved_under_the_reader_is_taken_over() {
 
 #[tokio::test]
 async fn read_records_are_deleted_when_their_time_is_over_and_unread_ones_wait() {
-    let short = Retention { keep: Duration::ZERO, every: Duration::from_millis(10), ..Retention::default() };
+    let short = Retention { keep_ms: 0, every_ms: 10, ..Retention::default() };
     let mut bench = Bench::new(short).await;
     let quick = bench.reader("quick").await;
     let slow = Arc::new(Notebook::open(bench.dir.path(), "slow").await);
@@ -170,7 +170,7 @@ async fn read_records_are_deleted_when_their_time_is_over_and_unread_ones_wait()
 
 #[tokio::test]
 async fn records_wait_for_a_group_that_was_known_before_the_restart() {
-    let short = Retention { keep: Duration::ZERO, every: Duration::from_millis(10), ..Retention::default() };
+    let short = Retention { keep_ms: 0, every_ms: 10, ..Retention::default() };
     let mut bench = Bench::new(short.clone()).await;
     let (one, two) = (bench.reader("one").await, bench.reader("two").await);
     bench.bus.publish(TOPIC, records(0, 10)).await.unwrap();
@@ -191,7 +191,7 @@ async fn records_wait_for_a_group_that_was_known_before_the_restart() {
 
 #[tokio::test]
 async fn beyond_the_hard_limit_the_oldest_records_go_and_are_counted() {
-    let tiny = Retention { hard_bytes: 4_000, every: Duration::from_millis(10), ..Retention::default() };
+    let tiny = Retention { hard_bytes: 4_000, every_ms: 10, ..Retention::default() };
     let mut bench = Bench::new(tiny).await;
     let stuck = Arc::new(Notebook::open(bench.dir.path(), "stuck").await);
     stuck.failures.store(u32::MAX, Ordering::SeqCst);
@@ -205,5 +205,48 @@ async fn beyond_the_hard_limit_the_oldest_records_go_and_are_counted() {
     tokio::time::timeout(SOON, bounded).await.expect("the oldest records go");
     let left = bench.rows().await;
     assert!((10..100).contains(&left), "{left} rows are left");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn another_topic_in_the_same_file_does_not_push_unread_records_out() {
+    let tiny =
+        Retention { hard_bytes: 40_000, soft_bytes: 0, keep_ms: 0, every_ms: 5, ..Retention::default() };
+    let mut bench = Bench::new(tiny).await;
+    let stuck = Arc::new(Notebook::open(bench.dir.path(), "stuck").await);
+    stuck.failures.store(u32::MAX, Ordering::SeqCst);
+    bench.start("stuck", stuck.clone());
+    bench.bus.publish(TOPIC, records(0, 10)).await.unwrap();
+    let file = producer_file(bench.dir.path()).await;
+    bench.bus.attach("busy", OutboxDb::Sqlite(file), bench.stop.clone()).await.unwrap();
+    let busy = Arc::new(Notebook::open(bench.dir.path(), "busy").await);
+    let (bus, stop, reader) = (bench.bus.clone(), bench.stop.clone(), busy.clone());
+    bench.readers.push(tokio::spawn(async move { bus.consume("busy", "busy", reader, stop).await.unwrap() }));
+    for first in (0..3000).step_by(200) {
+        bench.bus.publish("busy", records(first, 200)).await.unwrap();
+        busy.wait_for(first + 200).await;
+    }
+    bench.wait_for_rows(10).await;
+    assert_eq!(bench.bus.counters().lost, 0);
+    stuck.failures.store(0, Ordering::SeqCst);
+    stuck.wait_for(10).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_was_replaced_is_read_from_its_start() {
+    let mut bench = Bench::new(Retention::default()).await;
+    let notebook = bench.reader("one").await;
+    bench.bus.publish(TOPIC, records(0, 30)).await.unwrap();
+    notebook.wait_for(30).await;
+    let dir = bench.stop().await;
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(dir.path().join(format!("producer.db{suffix}"))).ok();
+    }
+    let mut bench = Bench::open(dir, Retention::default()).await;
+    let notebook = bench.reader("one").await;
+    bench.bus.publish(TOPIC, records(30, 5)).await.unwrap();
+    notebook.wait_for(35).await;
+    assert_eq!(notebook.payloads().await, (0..35).collect::<Vec<_>>());
     bench.stop().await;
 }

@@ -13,7 +13,7 @@ use sqlx::Row;
 use store::{Migration, SqlitePools, StoreError, open_sqlite, position};
 
 /// Longest wait for something that should happen.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) const PRODUCER: &[Migration] = &[Migration {
     version: 1,
@@ -50,13 +50,19 @@ pub(crate) fn records(first: usize, count: usize) -> Vec<Outgoing> {
 }
 
 /// Waits until `condition` holds.
-pub(crate) async fn soon<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+#[track_caller]
+pub(crate) fn soon<F: Future<Output = bool>>(condition: impl Fn() -> F) -> impl Future<Output = ()> {
+    wait_until(condition, std::panic::Location::caller())
+}
+
+async fn wait_until<F: Future<Output = bool>>(condition: impl Fn() -> F, asked: &std::panic::Location<'_>) {
     let reached = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(SOON, reached).await.expect("the condition holds in time");
+    let in_time = tokio::time::timeout(SOON, reached).await.is_ok();
+    assert!(in_time, "the condition at {asked} does not hold within {SOON:?}");
 }
 
 /// Keeps effects and position in a SQLite file of its own.
