@@ -58,6 +58,8 @@ pub struct Config {
     pub grpc_port: u16,
     pub data_dir: PathBuf,
     pub store: StoreConfig,
+    /// The schema that holds the tables on a PostgreSQL server.
+    pub postgres_schema: String,
     pub dialect: Dialect,
     /// Largest body of a notification.
     pub max_body_bytes: u64,
@@ -77,6 +79,7 @@ impl Default for Config {
             grpc_port: 8669,
             data_dir: "data".into(),
             store: StoreConfig::Sqlite,
+            postgres_schema: "time_series".into(),
             dialect: Dialect::default(),
             max_body_bytes: 20 << 20,
             http: HttpLimits::default(),

@@ -3,5 +3,6 @@
 mod api;
 mod contract;
 mod errors;
+mod history;
 mod model;
 mod stores;
