@@ -42,7 +42,7 @@ use crate::{
     consumer::{HistoryConsumer, SERVICE},
     metrics::Metrics,
     retention::Sweeper,
-    store::{HistoryStore, embedded::EmbeddedStore},
+    store::{HistoryStore, embedded::EmbeddedStore, postgres::PostgresStore},
 };
 
 /// What the service stands on.
@@ -115,7 +115,9 @@ pub async fn open(
             let file = StoreConfig::sqlite_file(&config.data_dir, SERVICE);
             Ok(EmbeddedStore::open(&file, config.sealing, metrics.clone(), tasks).await?)
         }
-        StoreConfig::Postgres(_) => Err(StoreError::Internal("not built".into())),
+        StoreConfig::Postgres(server) => {
+            Ok(PostgresStore::open(server, &config.postgres_schema, metrics.clone(), tasks).await?)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use scope::{QueryScope, Tenant};
 
 use crate::{
-    query::{Deletion, EntitySummary, Query, Selection, TypeRows, Window},
+    query::{AttributeInfo, Attributes, Deletion, EntitySummary, Query, Selection, TypeRows, Window, fold},
     row::{Position, Row},
 };
 
@@ -64,4 +64,36 @@ pub trait HistoryStore: Send + Sync + 'static {
 
     /// Ends background work; what was acknowledged is durable already.
     async fn close(&self);
+}
+
+/// One error for each of the requests that shared a transaction.
+pub(crate) fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(text) => StoreError::Unavailable(text.clone()),
+        StoreError::Full(text) => StoreError::Full(text.clone()),
+        StoreError::Corrupt { file, reason } => {
+            StoreError::Corrupt { file: file.clone(), reason: reason.clone() }
+        }
+        StoreError::Retry(text) => StoreError::Retry(text.clone()),
+        other => StoreError::Internal(other.to_string()),
+    }
+}
+
+/// The attributes that the query asks for, by name; `None` when the type lacks what it must have.
+pub(crate) fn choose<'a>(
+    known: impl Iterator<Item = &'a AttributeInfo>,
+    asked: &Attributes,
+) -> Option<Vec<AttributeInfo>> {
+    let mut known: Vec<AttributeInfo> = known.cloned().collect();
+    if let Attributes::AllOf(names) | Attributes::AnyOf(names) = asked {
+        let names: Vec<String> = names.iter().map(|name| fold(name)).collect();
+        let all = matches!(asked, Attributes::AllOf(_));
+        let has = |name: &String| known.iter().any(|info| fold(&info.name) == *name);
+        if !names.is_empty() && ((all && !names.iter().all(has)) || !names.iter().any(has)) {
+            return None;
+        }
+        known.retain(|info| names.contains(&fold(&info.name)));
+    }
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(known)
 }

@@ -28,7 +28,12 @@ enum Step {
     Append(Vec<(Place, i64, u32, i32)>),
     /// Changes from the stream: new versions, then all of them once more.
     Stream(Vec<(Place, i64, u32, i32)>),
-    Delete { place: Place, by_type: bool, by_id: bool, range: (Option<i64>, Option<i64>) },
+    Delete {
+        place: Place,
+        by_type: bool,
+        by_id: bool,
+        range: (Option<i64>, Option<i64>),
+    },
     Drop(Place),
     Reopen,
     Ask(Box<Question>),
@@ -64,23 +69,37 @@ fn range() -> impl Strategy<Value = (Option<i64>, Option<i64>)> {
 fn question() -> impl Strategy<Value = Question> {
     let window = (1usize..30, 0usize..6, prop::option::of(1usize..20))
         .prop_map(|(limit, offset, last_n)| Window { limit, offset, last_n });
-    let method = prop::sample::select(vec![Method::Count, Method::Sum, Method::Avg, Method::Min, Method::Max]);
-    let period = prop::option::of(prop::sample::select(vec![Period::Hour, Period::Day, Period::Minute, Period::Month]));
+    let method =
+        prop::sample::select(vec![Method::Count, Method::Sum, Method::Avg, Method::Min, Method::Max]);
+    let period = prop::option::of(prop::sample::select(vec![
+        Period::Hour,
+        Period::Day,
+        Period::Minute,
+        Period::Month,
+    ]));
     let aggregation = (method, period).prop_map(|(method, period)| Aggregation { method, period });
-    let attribute = prop::option::of(prop::sample::select(vec!["num", "INT", "text", "flag", "open", "irrational"]));
+    let attribute =
+        prop::option::of(prop::sample::select(vec!["num", "INT", "text", "flag", "open", "irrational"]));
     let chosen = (prop::option::of(0..TYPES.len()), prop::option::of(0..IDS.len()));
     (place(), chosen, range(), window, prop::option::of(aggregation), attribute).prop_map(
         |(place, (types, ids), range, window, aggregation, attribute)| Question {
-            place, types, ids, range, window, aggregation, attribute,
+            place,
+            types,
+            ids,
+            range,
+            window,
+            aggregation,
+            attribute,
         },
     )
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let rows = || prop::collection::vec((place(), 0i64..75, 1u32..512, -500i32..500), 1..25);
-    let delete = (place(), any::<bool>(), any::<bool>(), range()).prop_map(|(place, by_type, by_id, range)| {
-        Step::Delete { place, by_type, by_id: by_id || !by_type, range }
-    });
+    let delete =
+        (place(), any::<bool>(), any::<bool>(), range()).prop_map(|(place, by_type, by_id, range)| {
+            Step::Delete { place, by_type, by_id: by_id || !by_type, range }
+        });
     let step = prop_oneof![
         6 => rows().prop_map(Step::Append),
         3 => rows().prop_map(Step::Stream),
@@ -155,15 +174,16 @@ impl Pair {
         }
         self.model.append(&rows);
         let next = self.position.unwrap_or(0) + rows.len() as i64;
-        let at = |expected, next| {
-            Some(Position { topic: "history".into(), partition: 0, expected, next })
-        };
+        let at = |expected, next| Some(Position { topic: "history".into(), partition: 0, expected, next });
         let stored = self.store.append(rows.clone(), at(self.position, next)).await.unwrap();
         assert!(matches!(stored, Appended::Stored { repeated: 0, .. }), "{stored:?}");
         assert_eq!(self.store.append(rows.clone(), at(self.position, next)).await.unwrap(), Appended::Moved);
         let again = rows.len() as u64;
         let stored = self.store.append(rows, at(Some(next), next + 1)).await.unwrap();
-        assert!(matches!(stored, Appended::Stored { rows: 0, repeated, .. } if repeated == again), "{stored:?}");
+        assert!(
+            matches!(stored, Appended::Stored { rows: 0, repeated, .. } if repeated == again),
+            "{stored:?}"
+        );
         self.position = Some(next + 1);
         assert_eq!(self.store.position("history", 0).await.unwrap(), self.position);
     }
@@ -177,7 +197,8 @@ impl Pair {
             to_us: question.range.1,
             ..Selection::all(model::tree(TENANTS[tenant], PATHS[path]))
         };
-        let attributes = question.attribute.map_or(Attributes::All, |name| Attributes::AllOf(vec![name.to_owned()]));
+        let attributes =
+            question.attribute.map_or(Attributes::All, |name| Attributes::AllOf(vec![name.to_owned()]));
         let (window, aggregation) = (question.window, question.aggregation);
         let query = Query { selection, attributes, window, aggregation };
         let found = self.store.query(&query).await.unwrap();

@@ -8,8 +8,8 @@ use time_series::{
     cell::{Cell, Kind},
     ingest::{cast, kind_for},
     query::{
-        Aggregation, Attributes, Deletion, EntityRows, EntitySummary, Method, Query, Selection, TypeRows, Window,
-        fold,
+        Aggregation, Attributes, Deletion, EntityRows, EntitySummary, Method, Query, Selection, TypeRows,
+        Window, fold,
     },
     row::{NewAttribute, Row},
 };
@@ -75,7 +75,9 @@ impl Model {
             }
             let mut cells = BTreeMap::new();
             for attribute in &row.attributes {
-                let Some(kind) = kind_for(&attribute.name, &attribute.declared, &attribute.value) else { continue };
+                let Some(kind) = kind_for(&attribute.name, &attribute.declared, &attribute.value) else {
+                    continue;
+                };
                 let entry = known.attributes.entry(fold(&attribute.name));
                 let kind = entry.or_insert_with(|| (attribute.name.clone(), kind)).1;
                 cells.insert(fold(&attribute.name), cast(kind, &attribute.value));
@@ -125,9 +127,10 @@ impl Model {
     }
 
     fn types_of(&self, selection: &Selection) -> BTreeMap<String, KnownType> {
-        let types = self.types.iter().filter(|((tenant, name), _)| {
-            *tenant == selection.scope.tenant && selection.matches_type(name)
-        });
+        let types = self
+            .types
+            .iter()
+            .filter(|((tenant, name), _)| *tenant == selection.scope.tenant && selection.matches_type(name));
         types.map(|((_, folded), known)| (folded.clone(), known.clone())).collect()
     }
 
@@ -136,7 +139,9 @@ impl Model {
         for (folded, known) in self.types_of(&query.selection) {
             let names: Vec<String> = match &query.attributes {
                 Attributes::All => known.attributes.keys().cloned().collect(),
-                Attributes::AllOf(names) | Attributes::AnyOf(names) => names.iter().map(|name| fold(name)).collect(),
+                Attributes::AllOf(names) | Attributes::AnyOf(names) => {
+                    names.iter().map(|name| fold(name)).collect()
+                }
             };
             if !names.iter().all(|name| known.attributes.contains_key(name)) {
                 continue;
@@ -166,8 +171,11 @@ impl Model {
                 newest.insert((known.name.clone(), row.id.clone()), row.time_us);
             }
         }
-        let summary =
-            |((entity_type, id), newest_us): ((String, String), i64)| EntitySummary { id, entity_type, newest_us };
+        let summary = |((entity_type, id), newest_us): ((String, String), i64)| EntitySummary {
+            id,
+            entity_type,
+            newest_us,
+        };
         let mut found: Vec<EntitySummary> = newest.into_iter().map(summary).collect();
         found.sort_by(|a, b| (b.newest_us, &a.entity_type, &a.id).cmp(&(a.newest_us, &b.entity_type, &b.id)));
         found.into_iter().skip(page.offset).take(page.rows()).collect()
@@ -304,7 +312,8 @@ pub(crate) fn attributes(pick: u32, number: i32) -> Vec<NewAttribute> {
         attribute("irrational", "Number", json!(f64::from(number).sin())),
     ];
     // `num` and `NUM` are one attribute: a reader of notifications lets only one of them through.
-    let chosen = all.into_iter().enumerate().filter(|(no, _)| pick >> no & 1 == 1).map(|(_, attribute)| attribute);
+    let chosen =
+        all.into_iter().enumerate().filter(|(no, _)| pick >> no & 1 == 1).map(|(_, attribute)| attribute);
     let mut chosen: Vec<NewAttribute> = chosen.collect();
     if chosen.first().is_some_and(|first| first.name == "num") {
         chosen.retain(|attribute| attribute.name != "NUM");

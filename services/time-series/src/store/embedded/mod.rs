@@ -48,7 +48,7 @@ use self::{
     remove::Removal,
     writer::{Job, Reply, Writer},
 };
-use super::{Appended, HistoryStore};
+use super::{Appended, HistoryStore, again};
 use crate::{
     metrics::Metrics,
     query::{Deletion, EntitySummary, Query, Selection, TypeRows, Window, fold},
@@ -136,19 +136,6 @@ impl EmbeddedStore {
     /// Turns all heads into chunks.
     pub async fn seal(&self) -> Result<(), StoreError> {
         self.ask(|reply| Job::Seal { reply }).await
-    }
-}
-
-/// One error for each of the requests that shared a transaction.
-fn again(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Unavailable(text) => StoreError::Unavailable(text.clone()),
-        StoreError::Full(text) => StoreError::Full(text.clone()),
-        StoreError::Corrupt { file, reason } => {
-            StoreError::Corrupt { file: file.clone(), reason: reason.clone() }
-        }
-        StoreError::Retry(text) => StoreError::Retry(text.clone()),
-        other => StoreError::Internal(other.to_string()),
     }
 }
 

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     cell::Kind,
-    query::{AttributeInfo, Attributes, EntitySummary, Query, Selection, TypeRows, Window, fold},
+    query::{AttributeInfo, Attributes, EntitySummary, Query, Selection, TypeRows, Window},
+    store::choose,
 };
 
 /// Runs a read on a thread where decoding may take its time.
@@ -51,25 +52,6 @@ impl TypeView {
         let heads = series.iter().filter_map(|no| Some((*no, catalog.series[*no].head.clone()?))).collect();
         Some(Self { no, name: owner.name.clone(), attributes, series, ids, heads })
     }
-}
-
-/// The attributes that the query asks for, by name; `None` when the type lacks what it must have.
-pub(crate) fn choose<'a>(
-    known: impl Iterator<Item = &'a AttributeInfo>,
-    asked: &Attributes,
-) -> Option<Vec<AttributeInfo>> {
-    let mut known: Vec<AttributeInfo> = known.cloned().collect();
-    if let Attributes::AllOf(names) | Attributes::AnyOf(names) = asked {
-        let names: Vec<String> = names.iter().map(|name| fold(name)).collect();
-        let all = matches!(asked, Attributes::AllOf(_));
-        let has = |name: &String| known.iter().any(|info| fold(&info.name) == *name);
-        if !names.is_empty() && ((all && !names.iter().all(has)) || !names.iter().any(has)) {
-            return None;
-        }
-        known.retain(|info| names.contains(&fold(&info.name)));
-    }
-    known.sort_by(|a, b| a.name.cmp(&b.name));
-    Some(known)
 }
 
 /// Takes the heads, and a read transaction of the same epoch.
