@@ -70,7 +70,8 @@ mod tests {
             .iter()
             .filter_map(|(name, body)| Some(Attribute { name, body: body.as_object()? }))
             .collect();
-        time_index(entity, &attributes, wanted).map(|at_us| time::format_ms(at_us).split("-").next().unwrap().to_owned())
+        time_index(entity, &attributes, wanted)
+            .map(|at_us| time::format_ms(at_us).split("-").next().unwrap().to_owned())
     }
 
     #[test]
