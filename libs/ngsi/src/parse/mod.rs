@@ -7,6 +7,8 @@ mod geo;
 mod json;
 mod names;
 mod plain_text;
+#[cfg(test)]
+mod property_test;
 mod value;
 
 pub use attribute::{attribute, value_from_json};

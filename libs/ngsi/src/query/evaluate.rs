@@ -216,4 +216,25 @@ mod tests {
             assert_eq!(expression.matches(&entity()), expected, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn comparisons_of_numbers_are_those_of_numbers(stored in -50_i32..50, operand in -50_i32..50, half in proptest::bool::ANY) {
+            let operand = f64::from(operand) + if half { 0.5 } else { 0.0 };
+            let stored = f64::from(stored);
+            let mut entity = entity();
+            entity.attributes["n"].value = crate::parse::canonical_number(serde_json::Number::from_f64(stored).unwrap());
+            for (operator, expected) in [
+                ("==", stored == operand),
+                ("!=", stored != operand),
+                (">", stored > operand),
+                ("<", stored < operand),
+                (">=", stored >= operand),
+                ("<=", stored <= operand),
+            ] {
+                let expression = Expression::parse(&format!("n{operator}{operand}"), QueryKind::Attributes).unwrap();
+                proptest::prop_assert_eq!(expression.matches(&entity), expected, "{} {} {}", stored, operator, operand);
+            }
+        }
+    }
 }
