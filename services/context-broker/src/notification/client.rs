@@ -121,7 +121,10 @@ fn classify(error: &hyper_util::client::legacy::Error) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
 
     use super::*;
 
@@ -156,6 +159,11 @@ mod tests {
         let send = client.send(request(&url), Duration::from_secs(5));
         let answer = async {
             let (mut socket, _) = listener.accept().await.unwrap();
+            // An answer that comes before its request would be none.
+            let mut request = Vec::new();
+            while !request.ends_with(b"{}") {
+                socket.read_buf(&mut request).await.unwrap();
+            }
             socket.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
             socket
         };

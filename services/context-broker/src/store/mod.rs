@@ -14,6 +14,7 @@ mod bulk;
 mod row;
 mod schema;
 mod selection;
+pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -21,6 +22,7 @@ mod suite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bus::{OutboxDb, Waker};
 use ngsi::Entity;
 use scope::{PathPattern, QueryScope, Tenant};
 use store::StoreError;
@@ -33,6 +35,18 @@ use crate::{
 
 pub(crate) use bulk::Bulk;
 pub use selection::{Cursor, Selection};
+
+/// The store and what the rest of the service needs of it.
+pub struct Opened<S> {
+    pub store: S,
+    /// Where the outbox of `context.changes` is.
+    pub outbox: OutboxDb,
+    /// Give it the waker of the bus once that is known.
+    pub wake: WakeSlot,
+}
+
+/// Holds the waker that is called after each commit.
+pub type WakeSlot = Arc<std::sync::OnceLock<Waker>>;
 
 /// The committed state of all tenants, one call at a time within a scope.
 #[async_trait]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ngsi::{Attributes, Entity};
-use scope::{PathPattern, ServicePath};
+use scope::{PathPattern, ServicePath, Tenant};
 use store::StoreError;
 
 use crate::{
@@ -71,6 +71,13 @@ pub(super) async fn decode_all(rows: Vec<Row>) -> Result<Vec<Stored>, StoreError
 pub(super) fn encode_measures(measures: &[MeasureId]) -> Vec<u8> {
     debug_assert!(measures.len() <= MEASURE_IDS_KEPT);
     measures.concat()
+}
+
+/// Epochs by tenant.
+pub(super) fn tenants(rows: Vec<(String, i64)>) -> Vec<(Tenant, i64)> {
+    rows.into_iter()
+        .filter_map(|(tenant, epoch)| Some((Tenant::from_header(Some(&tenant)).ok()?, epoch)))
+        .collect()
 }
 
 #[derive(sqlx::FromRow, Debug)]

@@ -1,6 +1,6 @@
 //! One list of cases for every store.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use futures::future::join_all;
 use ngsi::{
@@ -10,10 +10,11 @@ use ngsi::{
 use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use serde_json::{Value, json};
 use service_kit::{ManualClock, RequestContext, Tasks};
-use store::group_commit::GroupCommitOptions;
+use store::{PostgresConfig, group_commit::GroupCommitOptions, testing};
 
 use super::{
     ContextStore, Cursor, Replacement, Selection, SystemStore,
+    postgres::{PostgresOptions, PostgresStore},
     sqlite::{SqliteOptions, SqliteStore},
 };
 use crate::{
@@ -27,41 +28,76 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<dyn ContextStore>,
     pub(crate) system: Arc<dyn SystemStore>,
     pub(crate) clock: Arc<ManualClock>,
-    tasks: Tasks,
+    _tasks: Tasks,
     place: Place,
 }
 
 /// Where the state is.
+#[derive(Clone)]
 enum Place {
     Sqlite(Arc<tempfile::TempDir>),
+    /// URL and schema.
+    Postgres(String, String),
 }
 
 const START_US: i64 = 1_700_000_000_000_000;
+const MAX_ENTITY_BYTES: usize = 10_000;
 
 impl Bench {
-    pub(crate) async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Option<Self> {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::open(Place::Sqlite(dir), Arc::new(ManualClock::at_us(START_US))).await
+        Some(Self::open(Place::Sqlite(dir), Arc::new(ManualClock::at_us(START_US))).await)
+    }
+
+    pub(crate) async fn postgres() -> Option<Self> {
+        let place = Place::Postgres(testing::server("TEST_POSTGRES_URL")?, testing::fresh_schema("broker"));
+        Some(Self::open(place, Arc::new(ManualClock::at_us(START_US))).await)
     }
 
     async fn open(place: Place, clock: Arc<ManualClock>) -> Self {
         let tasks = Tasks::new();
-        let Place::Sqlite(dir) = &place;
-        let file: PathBuf = dir.path().join("context-broker.db");
-        let options = SqliteOptions {
-            cache_bytes: 1 << 20,
-            max_entity_bytes: 10_000,
-            group_commit: GroupCommitOptions::default(),
+        let group_commit = GroupCommitOptions::default();
+        let (store, system): (Arc<dyn ContextStore>, Arc<dyn SystemStore>) = match &place {
+            Place::Sqlite(dir) => {
+                let file: PathBuf = dir.path().join("context-broker.db");
+                let options = SqliteOptions {
+                    cache_bytes: 1 << 20,
+                    max_entity_bytes: MAX_ENTITY_BYTES,
+                    group_commit,
+                };
+                let opened = SqliteStore::open(&file, options, clock.clone(), &tasks).await.unwrap();
+                let store = Arc::new(opened.store);
+                (store.clone(), store)
+            }
+            Place::Postgres(url, schema) => {
+                let options = PostgresOptions {
+                    config: PostgresConfig { max_connections: 4, ..PostgresConfig::new(url) },
+                    schema: schema.clone(),
+                    max_entity_bytes: MAX_ENTITY_BYTES,
+                    shards: 3,
+                    group_commit,
+                };
+                let opened = PostgresStore::open(options, clock.clone(), &tasks).await.unwrap();
+                let store = Arc::new(opened.store);
+                (store.clone(), store)
+            }
         };
-        let opened = SqliteStore::open(&file, options, clock.clone(), &tasks).await.unwrap();
-        let store = Arc::new(opened.store);
-        Self { store: store.clone(), system: store, clock, tasks, place }
+        Self { store, system, clock, _tasks: tasks, place }
     }
 
-    /// Another process over the same state, while the first one is still there as a killed one would leave it.
-    pub(crate) async fn reopen(self) -> Self {
-        self.tasks.stop(Duration::from_secs(10)).await;
-        Self::open(self.place, self.clock).await
+    /// Another process over the same state, which it finds as a killed one leaves it: nothing is stopped or closed.
+    pub(crate) async fn reopen(&self) -> Self {
+        let place = match &self.place {
+            Place::Sqlite(dir) => {
+                let copy = tempfile::tempdir().unwrap();
+                for name in ["context-broker.db", "context-broker.db-wal"] {
+                    std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+                }
+                Place::Sqlite(Arc::new(copy))
+            }
+            shared @ Place::Postgres(..) => shared.clone(),
+        };
+        Self::open(place, self.clock.clone()).await
     }
 
     pub(crate) async fn write(&self, scope: &Scope, operation: Operation) -> Result<Applied, WriteError> {
@@ -273,13 +309,46 @@ async fn subscriptions_keep_their_epochs(bench: Bench) {
 
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
-        mod sqlite {
+        suite!(sqlite: $($case),*);
+        suite!(postgres: $($case),*);
+    };
+    ($store:ident: $($case:ident),*) => {
+        mod $store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::$case(super::Bench::sqlite().await).await;
+                if let Some(bench) = super::Bench::$store().await {
+                    super::$case(bench).await;
+                }
             })*
         }
     };
+}
+
+/// Two replicas over one database: only with PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn increments_through_two_replicas_are_all_counted() {
+    let Some(first) = Bench::postgres().await else { return };
+    let second = first.reopen().await;
+    let s = scope("t", "/");
+    let rounds = (0..200).map(|n| {
+        let bench = if n % 2 == 0 { &first } else { &second };
+        let s = &s;
+        async move {
+            // Deletes and others' rows in between, so that replicas meet while rows come and go.
+            bench.write(s, increment("counter", "n")).await.unwrap();
+            bench.write(s, append("passing", &[("a", json!(n))])).await.unwrap();
+            let delete = Operation::new(UpdateAction::Delete, update("passing", Some("T"), &[]));
+            if let Err(error) = bench.write(s, delete).await {
+                assert!(matches!(error, WriteError::Refused(_)), "{error}");
+            }
+            bench.write(s, increment("counter", "n")).await.unwrap().version
+        }
+    });
+    let mut versions = join_all(rounds).await;
+    assert_eq!(first.value(&s, "counter", "n").await, json!(400));
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), 200);
 }
 
 suite!(

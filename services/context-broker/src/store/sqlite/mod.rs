@@ -14,14 +14,14 @@ mod writer;
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{OutboxDb, Waker};
+use bus::OutboxDb;
 use ngsi::Entity;
 use parking_lot::RwLock;
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
 use store::{GroupCommit, SqlitePools, StoreError, group_commit::GroupCommitOptions};
 
-use super::{ContextStore, Cursor, Replacement, Selection, SystemStore, schema};
+use super::{ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema};
 use crate::{
     error::WriteError,
     subscription::{StoredSubscription, SubscriptionId},
@@ -50,18 +50,6 @@ pub struct SqliteStore {
     epochs: Epochs,
     clock: Arc<dyn Clock>,
 }
-
-/// The store and what the rest of the service needs of it.
-pub struct Opened<S> {
-    pub store: S,
-    /// Where the outbox of `context.changes` is.
-    pub outbox: OutboxDb,
-    /// Give it the waker of the bus once that is known.
-    pub wake: WakeSlot,
-}
-
-/// Holds the waker that is called after each commit.
-pub type WakeSlot = Arc<std::sync::OnceLock<Waker>>;
 
 impl SqliteStore {
     /// Opens `file`; its group commit runs in `tasks`.

@@ -7,17 +7,17 @@ use store::{SqlitePools, StoreError};
 
 use super::SqliteStore;
 use crate::{
-    store::{Replacement, row::SubscriptionRow},
+    store::{
+        Replacement,
+        row::{SubscriptionRow, tenants},
+    },
     subscription::{StoredSubscription, SubscriptionId},
 };
 
 pub(super) async fn load_epochs(pools: &SqlitePools) -> Result<Vec<(Tenant, i64)>, StoreError> {
     let rows: Vec<(String, i64)> =
         sqlx::query_as("SELECT tenant, epoch FROM subscription_epoch").fetch_all(&pools.reader).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(tenant, epoch)| Some((Tenant::from_header(Some(&tenant)).ok()?, epoch)))
-        .collect())
+    Ok(tenants(rows))
 }
 
 async fn next_epoch(transaction: &mut Transaction<'_, Sqlite>, tenant: &Tenant) -> Result<i64, StoreError> {

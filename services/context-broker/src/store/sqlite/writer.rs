@@ -13,11 +13,11 @@ use service_kit::Clock;
 use sqlx::{Sqlite, Transaction};
 use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
 
-use super::{Epochs, WakeSlot, cache::EntityCache};
+use super::{Epochs, cache::EntityCache};
 use crate::{
     error::WriteError,
     store::{
-        Bulk,
+        Bulk, WakeSlot,
         row::{COLUMNS, Row, encode_measures},
     },
     update::{Applied, Batch, GroupKey, Limits, Plan, PlannedRow, Slot, Stored, Write},

@@ -1,0 +1,183 @@
+//! The store of many replicas: PostgreSQL. Nothing is kept in memory; rows are locked while a batch changes them.
+//!
+//! ```text
+//! apply ─► one of N group commits, by entity ─► reserve missing rows, lock sorted, apply, write back, outbox ─► answers
+//! ```
+
+mod reader;
+mod subscriptions;
+mod writer;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bus::OutboxDb;
+use ngsi::Entity;
+use scope::{PathPattern, QueryScope, Tenant};
+use service_kit::{Clock, Tasks};
+use sqlx::PgPool;
+use store::{GroupCommitShards, PostgresConfig, StoreError, group_commit::GroupCommitOptions};
+
+use super::{ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema};
+use crate::{
+    error::WriteError,
+    subscription::{StoredSubscription, SubscriptionId},
+    update::{Applied, GroupKey, Limits, Write},
+};
+use writer::Writer;
+
+/// How the store is opened.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    pub config: PostgresConfig,
+    /// Schema of all tables; made if it is missing.
+    pub schema: String,
+    /// Bytes of one entity's attributes, at most.
+    pub max_entity_bytes: usize,
+    /// Transactions at once.
+    pub shards: usize,
+    pub group_commit: GroupCommitOptions,
+}
+
+pub struct PostgresStore {
+    pool: PgPool,
+    commit: GroupCommitShards<Writer>,
+    clock: Arc<dyn Clock>,
+}
+
+impl PostgresStore {
+    /// Connects; its group commits run in `tasks`.
+    pub async fn open(
+        options: PostgresOptions,
+        clock: Arc<dyn Clock>,
+        tasks: &Tasks,
+    ) -> Result<Opened<Self>, StoreError> {
+        let pool = store::open_postgres(
+            &options.config,
+            &options.schema,
+            schema::COMPONENT,
+            schema::MIGRATIONS,
+        )
+        .await?;
+        let wake = WakeSlot::default();
+        let writer = Writer {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            wake: wake.clone(),
+            limits: Limits { max_entity_bytes: options.max_entity_bytes },
+        };
+        let (commit, loops) =
+            GroupCommitShards::new(Arc::new(writer), options.shards, options.group_commit);
+        for work in loops {
+            let stop = tasks.stop_token();
+            tasks.spawn("context-broker.commit", async move {
+                work.run(stop).await;
+                Ok::<_, StoreError>(())
+            });
+        }
+        let outbox = OutboxDb::Postgres(pool.clone());
+        Ok(Opened { store: Self { pool, commit, clock }, outbox, wake })
+    }
+}
+
+#[async_trait]
+impl ContextStore for PostgresStore {
+    async fn apply(&self, write: Write) -> Result<Applied, WriteError> {
+        let mut hasher = DefaultHasher::new();
+        GroupKey::of(&write).hash(&mut hasher);
+        self.commit.submit(hasher.finish(), write).await
+    }
+
+    async fn find(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.find_rows(scope, id, entity_type).await
+    }
+
+    async fn list(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.list_rows(scope, selection, offset, limit).await
+    }
+
+    async fn scan(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.scan_rows(scope, selection, after, limit).await
+    }
+
+    async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {
+        self.count_rows(scope, selection).await
+    }
+
+    async fn insert_subscription(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        id: &SubscriptionId,
+        body: &str,
+    ) -> Result<StoredSubscription, StoreError> {
+        self.insert_subscription_row(tenant, path, id, body).await
+    }
+
+    async fn replace_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        replacement: Replacement<'_>,
+    ) -> Result<Option<StoredSubscription>, StoreError> {
+        self.replace_subscription_row(tenant, id, replacement).await
+    }
+
+    async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<bool, StoreError> {
+        self.delete_subscription_row(tenant, id).await
+    }
+
+    async fn find_subscription(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<Option<StoredSubscription>, StoreError> {
+        self.find_subscription_row(tenant, id).await
+    }
+
+    async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
+        self.subscription_rows(tenant).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SystemStore for PostgresStore {
+    async fn sweep_expired(&self, now_us: i64) -> Result<u64, StoreError> {
+        self.sweep_rows(now_us).await
+    }
+
+    async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT tenant, epoch FROM subscription_epoch").fetch_all(&self.pool).await?;
+        Ok(super::row::tenants(rows))
+    }
+
+    fn cache_bytes(&self) -> Option<u64> {
+        None
+    }
+}

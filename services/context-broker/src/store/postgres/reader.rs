@@ -1,0 +1,99 @@
+//! Reads of committed entities, and the sweep of expired ones.
+
+use std::sync::Arc;
+
+use ngsi::Entity;
+use scope::QueryScope;
+use sqlx::{Postgres, QueryBuilder};
+use store::StoreError;
+
+use super::PostgresStore;
+use crate::store::{
+    Cursor, Selection,
+    row::{COLUMNS, Row, decode_all},
+    selection::{ORDER, push_after, push_where},
+};
+
+/// Rows that one sweep deletes, at most.
+const SWEEP: i64 = 1000;
+
+impl PostgresStore {
+    pub(super) async fn find_rows(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let selection = Selection {
+            ids: vec![id.to_owned()],
+            types: entity_type.map(str::to_owned).into_iter().collect(),
+        };
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
+        push_where(&mut query, scope, &selection, self.clock.now_us());
+        query.push(ORDER);
+        self.fetch(query).await
+    }
+
+    pub(super) async fn list_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        // The offset is skipped within the index; only the page's rows are read.
+        let mut query = QueryBuilder::new(format!(
+            "SELECT {COLUMNS} FROM entity WHERE (tenant, id, path, type) IN (SELECT tenant, id, path, type FROM entity"
+        ));
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
+        query.push(")").push(ORDER);
+        self.fetch(query).await
+    }
+
+    pub(super) async fn scan_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        if let Some(cursor) = after {
+            push_after(&mut query, cursor);
+        }
+        query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        self.fetch(query).await
+    }
+
+    async fn fetch(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pool).await?;
+        Ok(decode_all(rows).await?.into_iter().map(|stored| stored.entity).collect())
+    }
+
+    pub(super) async fn count_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+    ) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::<Postgres>::new("SELECT count(*) FROM entity");
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        let count: i64 = query.build_query_scalar().fetch_one(&self.pool).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    pub(super) async fn sweep_rows(&self, now_us: i64) -> Result<u64, StoreError> {
+        // Rows that a writer holds are left for the next sweep.
+        let done = sqlx::query(
+            "DELETE FROM entity WHERE ctid IN (SELECT ctid FROM entity WHERE expires_us <= $1 \
+             ORDER BY expires_us LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(now_us)
+        .bind(SWEEP)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}

@@ -1,0 +1,140 @@
+//! Subscriptions and their epochs in PostgreSQL. A change that begins after a subscription was committed reads the new
+//! epoch.
+
+use scope::{PathPattern, Tenant};
+use sqlx::{Postgres, Transaction};
+use store::StoreError;
+
+use super::PostgresStore;
+use crate::{
+    store::{Replacement, row::SubscriptionRow},
+    subscription::{StoredSubscription, SubscriptionId},
+};
+
+async fn next_epoch(transaction: &mut Transaction<'_, Postgres>, tenant: &Tenant) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar(
+        "INSERT INTO subscription_epoch (tenant, epoch) VALUES ($1, 1) \
+         ON CONFLICT (tenant) DO UPDATE SET epoch = subscription_epoch.epoch + 1 RETURNING epoch",
+    )
+    .bind(tenant.as_str())
+    .fetch_one(&mut **transaction)
+    .await?)
+}
+
+impl PostgresStore {
+    pub(super) async fn insert_subscription_row(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        id: &SubscriptionId,
+        body: &str,
+    ) -> Result<StoredSubscription, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let epoch = next_epoch(&mut transaction, tenant).await?;
+        let created_us = self.clock.now_us();
+        sqlx::query(
+            "INSERT INTO subscription (tenant, id, path, body, since_epoch, revision, created_us) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .bind(path.to_string())
+        .bind(body)
+        .bind(epoch)
+        .bind(epoch)
+        .bind(created_us)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(StoredSubscription {
+            id: id.clone(),
+            path: path.clone(),
+            body: body.to_owned(),
+            since_epoch: epoch,
+            revision: epoch,
+            created_us,
+        })
+    }
+
+    pub(super) async fn replace_subscription_row(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        replacement: Replacement<'_>,
+    ) -> Result<Option<StoredSubscription>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let epoch = next_epoch(&mut transaction, tenant).await?;
+        let row: Option<SubscriptionRow> = sqlx::query_as(
+            "UPDATE subscription SET body = $1, revision = $2, \
+             since_epoch = CASE WHEN $3 THEN $2 ELSE since_epoch END \
+             WHERE tenant = $4 AND id = $5 AND revision = $6 \
+             RETURNING id, path, body, since_epoch, revision, created_us",
+        )
+        .bind(replacement.body)
+        .bind(epoch)
+        .bind(replacement.reactivated)
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .bind(replacement.expected)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        transaction.commit().await?;
+        row.decode().map(Some)
+    }
+
+    pub(super) async fn delete_subscription_row(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        next_epoch(&mut transaction, tenant).await?;
+        let deleted = sqlx::query("DELETE FROM subscription WHERE tenant = $1 AND id = $2")
+            .bind(tenant.as_str())
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn find_subscription_row(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+    ) -> Result<Option<StoredSubscription>, StoreError> {
+        let row: Option<SubscriptionRow> = sqlx::query_as(
+            "SELECT id, path, body, since_epoch, revision, created_us FROM subscription \
+             WHERE tenant = $1 AND id = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(SubscriptionRow::decode).transpose()
+    }
+
+    pub(super) async fn subscription_rows(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
+        let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM subscription_epoch WHERE tenant = $1")
+            .bind(tenant.as_str())
+            .fetch_optional(&mut *snapshot)
+            .await?;
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(
+            "SELECT id, path, body, since_epoch, revision, created_us FROM subscription WHERE tenant = $1 \
+             ORDER BY created_us, id",
+        )
+        .bind(tenant.as_str())
+        .fetch_all(&mut *snapshot)
+        .await?;
+        let subscriptions = rows.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?;
+        Ok((epoch.unwrap_or(0), subscriptions))
+    }
+}
