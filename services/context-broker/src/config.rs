@@ -20,6 +20,8 @@ pub struct Config {
     /// Where `context-broker.db` and `notifier.db` are.
     pub data_dir: PathBuf,
     pub store: StoreConfig,
+    /// Schema of the tables when the store is PostgreSQL; made if it is missing.
+    pub postgres_schema: String,
     pub http: HttpLimits,
     /// Largest request body, bytes.
     pub max_body_bytes: u64,
@@ -81,6 +83,7 @@ impl Default for Config {
             grpc_port: 1027,
             data_dir: PathBuf::from("data"),
             store: StoreConfig::Sqlite,
+            postgres_schema: "context_broker".to_owned(),
             http: HttpLimits::default(),
             max_body_bytes: 1024 * 1024,
             max_entity_bytes: 1024 * 1024,

@@ -9,9 +9,10 @@ use store::{StoreConfig, group_commit::GroupCommitOptions};
 use crate::{
     Config, Deps, StartError,
     metrics::BrokerMetrics,
-    notification::{NotificationStore, SqliteNotificationStore},
+    notification::{NotificationStore, PostgresNotificationStore, SqliteNotificationStore},
     store::{
         ContextStore, SystemStore,
+        postgres::{PostgresOptions, PostgresStore},
         sqlite::{SqliteOptions, SqliteStore},
     },
 };
@@ -37,7 +38,16 @@ pub(crate) async fn open(
     };
     match &config.store {
         StoreConfig::Sqlite => sqlite(config, deps, group_commit, tasks).await,
-        StoreConfig::Postgres(_) => Err(StartError::Config("PostgreSQL is not in this build".to_owned())),
+        StoreConfig::Postgres(server) => {
+            let options = PostgresOptions {
+                config: server.clone(),
+                schema: config.postgres_schema.clone(),
+                max_entity_bytes: config.max_entity_bytes,
+                shards: config.commit.shards,
+                group_commit,
+            };
+            postgres(options, deps, tasks).await
+        }
     }
 }
 
@@ -57,6 +67,17 @@ async fn sqlite(
     let waker = deps.bus.attach(CONTEXT_CHANGES, opened.outbox, tasks.stop_token()).await?;
     opened.wake.set(waker).ok();
     let notifier = SqliteNotificationStore::open(&file("notifier")).await?;
+    notifier.wake_history(deps.bus.attach(HISTORY, notifier.outbox(), tasks.stop_token()).await?);
+    let store = Arc::new(opened.store);
+    Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier) })
+}
+
+async fn postgres(options: PostgresOptions, deps: &Deps, tasks: &Tasks) -> Result<Stores, StartError> {
+    let (server, schema) = (options.config.clone(), options.schema.clone());
+    let opened = PostgresStore::open(options, deps.clock.clone(), tasks).await?;
+    let waker = deps.bus.attach(CONTEXT_CHANGES, opened.outbox, tasks.stop_token()).await?;
+    opened.wake.set(waker).ok();
+    let notifier = PostgresNotificationStore::open(&server, &schema).await?;
     notifier.wake_history(deps.bus.attach(HISTORY, notifier.outbox(), tasks.stop_token()).await?);
     let store = Arc::new(opened.store);
     Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier) })

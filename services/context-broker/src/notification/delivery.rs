@@ -133,8 +133,6 @@ pub(super) struct Dispatcher {
 
 /// Calls that may wait.
 const CALLS: usize = 10_000;
-/// How often the store is asked for endpoints that nobody called for.
-const LOOK: Duration = Duration::from_secs(2);
 /// How long an endpoint's task outlives its last delivery.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -148,7 +146,7 @@ impl Dispatcher {
     }
 
     async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = tokio::time::interval(self.delivery.store.look_every());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -162,6 +160,9 @@ impl Dispatcher {
             }
         }
         while self.tasks.join_next().await.is_some() {}
+        if let Err(error) = self.delivery.store.release().await {
+            tracing::debug!(%error, "endpoints not released, their leases end by themselves");
+        }
         Ok(())
     }
 

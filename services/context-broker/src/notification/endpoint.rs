@@ -75,7 +75,9 @@ impl Endpoint {
     ) -> u64 {
         loop {
             let call = *calls.borrow_and_update();
-            if !stop.is_cancelled() {
+            if !self.delivery.store.owns(&self.url) {
+                self.let_go();
+            } else if !stop.is_cancelled() {
                 self.fill().await;
                 self.start();
             }
@@ -92,6 +94,15 @@ impl Endpoint {
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
         }
+    }
+
+    /// Another process delivers from here on; what is in flight is finished.
+    fn let_go(&mut self) {
+        self.lanes.clear();
+        self.ready.clear();
+        self.known.clear();
+        self.more = false;
+        self.not_before = None;
     }
 
     /// Loads the oldest deliveries that are not in memory yet.

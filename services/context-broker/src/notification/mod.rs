@@ -20,11 +20,15 @@ mod history;
 mod matching;
 mod notifier;
 mod own_history;
+mod ownership;
 mod pending;
+mod postgres;
 mod row;
 mod schema;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod suite;
 mod target;
 
 use std::sync::Arc;
@@ -36,6 +40,7 @@ pub use delivery::DeliveryOptions;
 pub(crate) use notifier::Notifier;
 pub(crate) use own_history::OwnHistory;
 pub use pending::{DeliveryState, SubscriptionKey};
+pub use postgres::PostgresNotificationStore;
 pub use sqlite::SqliteNotificationStore;
 pub use store::{Bounds, NotificationStore};
 

@@ -1,6 +1,6 @@
 //! The notifier's file `notifier.db`: written by one process.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bus::{OutboxDb, outbox};
@@ -116,6 +116,18 @@ impl NotificationStore for SqliteNotificationStore {
         Ok(sqlx::query_scalar("SELECT DISTINCT endpoint FROM pending_delivery")
             .fetch_all(&self.pools.reader)
             .await?)
+    }
+
+    fn owns(&self, _: &str) -> bool {
+        true
+    }
+
+    fn look_every(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn release(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn waiting(&self, endpoint: &str, limit: u32) -> Result<Vec<Pending>, StoreError> {

@@ -1,5 +1,7 @@
 //! What the notifier keeps: its position, what is to be delivered, and how each subscription fares.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bus::Outgoing;
 use scope::Tenant;
@@ -119,8 +121,17 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Deletes what waits under revisions below `revision`.
     async fn cancel(&self, key: &SubscriptionKey, revision: i64) -> Result<u64, StoreError>;
 
-    /// Endpoints of this process that something waits for.
+    /// Endpoints of this process that something waits for. Renews what the process owns.
     async fn endpoints(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Whether this process delivers to the endpoint now.
+    fn owns(&self, endpoint: &str) -> bool;
+
+    /// How often to look for endpoints that nobody called for.
+    fn look_every(&self) -> Duration;
+
+    /// Leaves the endpoints to other processes.
+    async fn release(&self) -> Result<(), StoreError>;
 
     /// The oldest deliveries to an endpoint.
     async fn waiting(&self, endpoint: &str, limit: u32) -> Result<Vec<Pending>, StoreError>;

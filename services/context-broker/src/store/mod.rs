@@ -11,10 +11,10 @@
 //! - What has expired is invisible, whether it is swept already or not.
 
 mod bulk;
+pub mod postgres;
 mod row;
 mod schema;
 mod selection;
-pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;

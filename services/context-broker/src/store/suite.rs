@@ -60,11 +60,8 @@ impl Bench {
         let (store, system): (Arc<dyn ContextStore>, Arc<dyn SystemStore>) = match &place {
             Place::Sqlite(dir) => {
                 let file: PathBuf = dir.path().join("context-broker.db");
-                let options = SqliteOptions {
-                    cache_bytes: 1 << 20,
-                    max_entity_bytes: MAX_ENTITY_BYTES,
-                    group_commit,
-                };
+                let options =
+                    SqliteOptions { cache_bytes: 1 << 20, max_entity_bytes: MAX_ENTITY_BYTES, group_commit };
                 let opened = SqliteStore::open(&file, options, clock.clone(), &tasks).await.unwrap();
                 let store = Arc::new(opened.store);
                 (store.clone(), store)

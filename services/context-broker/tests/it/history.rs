@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{Batch, Consumed, ConsumeError, Consumer};
+use bus::{Batch, ConsumeError, Consumed, Consumer};
 use prost::Message;
 use proto::v1::HistoryRecord;
 use serde_json::{Value, json};
@@ -35,9 +35,10 @@ async fn records(broker: &Broker, count: usize) -> Vec<HistoryRecord> {
     let (sender, mut received) = mpsc::channel(100_000);
     let (bus, stop) = (broker.bus.clone(), CancellationToken::new());
     let reading = stop.clone();
-    let reader = tokio::spawn(async move {
-        bus.consume(bus::HISTORY, "test", Arc::new(Collector(sender)), reading).await
-    });
+    let reader =
+        tokio::spawn(
+            async move { bus.consume(bus::HISTORY, "test", Arc::new(Collector(sender)), reading).await },
+        );
     let mut found = Vec::new();
     while found.len() < count {
         let next = tokio::time::timeout(DEADLINE, received.recv()).await;

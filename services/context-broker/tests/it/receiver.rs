@@ -54,8 +54,7 @@ impl Receiver {
     pub(crate) fn on(listener: TcpListener, permits: usize) -> Self {
         let url = format!("http://{}/in", listener.local_addr().unwrap());
         let (sender, received) = mpsc::channel(10_000);
-        let shared =
-            Arc::new(Shared { sender, status: AtomicU16::new(204), gate: Semaphore::new(permits) });
+        let shared = Arc::new(Shared { sender, status: AtomicU16::new(204), gate: Semaphore::new(permits) });
         let router = Router::new().fallback(any(take)).with_state(shared.clone());
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();

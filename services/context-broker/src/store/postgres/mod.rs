@@ -55,13 +55,9 @@ impl PostgresStore {
         clock: Arc<dyn Clock>,
         tasks: &Tasks,
     ) -> Result<Opened<Self>, StoreError> {
-        let pool = store::open_postgres(
-            &options.config,
-            &options.schema,
-            schema::COMPONENT,
-            schema::MIGRATIONS,
-        )
-        .await?;
+        let pool =
+            store::open_postgres(&options.config, &options.schema, schema::COMPONENT, schema::MIGRATIONS)
+                .await?;
         let wake = WakeSlot::default();
         let writer = Writer {
             pool: pool.clone(),
@@ -69,8 +65,7 @@ impl PostgresStore {
             wake: wake.clone(),
             limits: Limits { max_entity_bytes: options.max_entity_bytes },
         };
-        let (commit, loops) =
-            GroupCommitShards::new(Arc::new(writer), options.shards, options.group_commit);
+        let (commit, loops) = GroupCommitShards::new(Arc::new(writer), options.shards, options.group_commit);
         for work in loops {
             let stop = tasks.stop_token();
             tasks.spawn("context-broker.commit", async move {
