@@ -3,14 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-<<<<<<< HEAD
 use crate::{started::{Broker, START_US}, receiver::Receiver};
-=======
-use crate::{
-    broker::{Broker, START_US},
-    receiver::Receiver,
-};
->>>>>>> 8b01277 (Keep deliveries in PostgreSQL, shared out among replicas)
 
 fn subscription(url: &str) -> Value {
     json!({
