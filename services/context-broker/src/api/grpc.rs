@@ -80,7 +80,7 @@ impl ContextBroker for GrpcApi {
         let scope = query_scope(&request.tenant, &request.service_paths).map_err(status)?;
         let query = query_of(&request).map_err(status)?;
         let page = self.core.query(&scope, &query).await.map_err(status)?;
-        let entities = page.entities.iter().map(|entity| message(entity)).collect::<Result<_, _>>()?;
+        let entities = page.entities.iter().map(message).collect::<Result<_, _>>()?;
         Ok(Response::new(v1::QueryEntitiesReply { entities, total: page.total.unwrap_or_default() }))
     }
 }

@@ -61,8 +61,8 @@ impl SqliteStore {
     ) -> Result<Opened<Self>, StoreError> {
         let pools = store::open_sqlite(file, schema::COMPONENT, schema::MIGRATIONS).await?;
         let cache = Arc::new(EntityCache::new(options.cache_bytes));
-        let epochs: Epochs = Arc::default();
-        epochs.write().extend(subscriptions::load_epochs(&pools).await?);
+        let known = subscriptions::load_epochs(&pools).await?;
+        let epochs: Epochs = Arc::new(RwLock::new(known.into_iter().collect()));
         let wake = WakeSlot::default();
         let limits = Limits { max_entity_bytes: options.max_entity_bytes };
         let writer = Writer::open(writer::Parts {
