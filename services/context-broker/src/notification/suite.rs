@@ -56,7 +56,8 @@ impl Bench {
     }
 
     async fn record(&self, expected: Option<i64>, next: i64, matches: Vec<Match>) -> Option<Recorded> {
-        let changes = [ContextChange { entity_id: "e".into(), service_path: "/".into(), ..Default::default() }];
+        let changes =
+            [ContextChange { entity_id: "e".into(), service_path: "/".into(), ..Default::default() }];
         let intake = Intake {
             topic: CONTEXT_CHANGES,
             partition: 0,
@@ -90,8 +91,7 @@ fn delivery(commit_time_us: i64, gate: Gate) -> Match {
         headers: vec![("a".into(), "b".into())],
         timeout_ms: 7,
     };
-    let effect =
-        Effect::Deliver(NewDelivery { target, lane: "l".into(), body: "{}".into(), commit_time_us });
+    let effect = Effect::Deliver(NewDelivery { target, lane: "l".into(), body: "{}".into(), commit_time_us });
     Match { subscription: key(), revision: 3, gate, commit_time_us, effect }
 }
 
@@ -135,7 +135,8 @@ async fn effects_are_stored_with_the_position_they_were_made_for(bench: Bench) {
 
 async fn gates_compare_with_what_is_stored(bench: Bench) {
     let throttled = Gate { throttling_us: Some(10), ..Gate::default() };
-    let recorded = bench.record(None, 1, vec![delivery(5, throttled), delivery(14, throttled)]).await.unwrap();
+    let recorded =
+        bench.record(None, 1, vec![delivery(5, throttled), delivery(14, throttled)]).await.unwrap();
     assert_eq!((recorded.deliveries, recorded.held_back), (1, 1));
     let recorded = bench.record(Some(1), 2, vec![delivery(14, throttled), delivery(15, throttled)]).await;
     assert_eq!(recorded.unwrap().deliveries, 1);
@@ -150,7 +151,10 @@ async fn one_change_makes_one_history_record_and_each_subscription_counts_it(ben
     let matches = vec![history(&json!({"a": 1})), history(&json!({"b": 2}))];
     assert_eq!(bench.record(None, 1, matches).await.unwrap().history_records, 1);
     let state = bench.store.state(&key()).await.unwrap();
-    assert_eq!((state.times_sent, state.last_success_code, state.last_notification_us), (2, Some(200), Some(5)));
+    assert_eq!(
+        (state.times_sent, state.last_success_code, state.last_notification_us),
+        (2, Some(200), Some(5))
+    );
     let states = bench.store.states(&key().tenant).await.unwrap();
     assert_eq!(states, [(key(), state)]);
 }

@@ -1,7 +1,6 @@
 //! The broker as its clients see it: started on a free port over SQLite in a temporary folder, spoken to over TCP.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-
 mod attributes;
 mod batch;
 mod broker;

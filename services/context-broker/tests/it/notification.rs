@@ -3,7 +3,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{started::{Broker, START_US}, receiver::Receiver};
+use crate::{
+    receiver::Receiver,
+    started::{Broker, START_US},
+};
 
 fn subscription(url: &str) -> Value {
     json!({

@@ -44,10 +44,7 @@ impl Broker {
             grpc_port: 0,
             data_dir: PathBuf::from(dir.path()),
             history: HistoryConfig { enabled: true, hosts: vec!["quantumleap".to_owned()] },
-            notification: context_broker::NotificationConfig {
-                longest_pause_ms: 200,
-                ..Default::default()
-            },
+            notification: context_broker::NotificationConfig { longest_pause_ms: 200, ..Default::default() },
             ..Config::default()
         };
         let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::default());
@@ -101,7 +98,11 @@ impl Broker {
     }
 
     /// Waits until the subscription is as `wanted`.
-    pub(crate) async fn until(&self, id: &SubscriptionId, wanted: impl Fn(&SubscriptionView) -> bool) -> SubscriptionView {
+    pub(crate) async fn until(
+        &self,
+        id: &SubscriptionId,
+        wanted: impl Fn(&SubscriptionView) -> bool,
+    ) -> SubscriptionView {
         let poll = async {
             loop {
                 let view = self.subscription(id).await;
