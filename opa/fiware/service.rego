@@ -70,10 +70,12 @@ claims := payload if {
 	trim(payload.tenant, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
+# Each function gets the keys of its own kind only. OPA also remembers an answer by token and keys, not by function: with
+# the same keys for both, the first one's "no" would be the second one's.
 signed_with(token) := "RS256" if {
-	io.jwt.verify_rs256(token, jwks)
+	io.jwt.verify_rs256(token, keys_of("RSA"))
 } else := "ES256" if {
-	io.jwt.verify_es256(token, jwks)
+	io.jwt.verify_es256(token, keys_of("EC"))
 }
 
 from_issuer(payload) if {
@@ -92,9 +94,10 @@ for_audience(payload) if {
 	audience in config.audiences
 }
 
-jwks := json.marshal({"keys": [key |
+keys_of(kind) := json.marshal({"keys": [key |
 	some key in config.jwks.keys
-	not key.n in published_moduli
+	key.kty == kind
+	not object.get(key, "n", "") in published_moduli
 ]})
 
 # The demo key pair of the first FIWARE policy is public, its private half too. It is refused however it is configured:

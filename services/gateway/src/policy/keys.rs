@@ -145,7 +145,7 @@ impl<'a> Parts<'a> {
 /// Decodes base64url as OPA does.
 pub(super) fn bytes(part: &str) -> Option<Vec<u8>> {
     let unpadded_and_short = !part.ends_with('=') && part.len() % 4 == 1;
-    let partly_padded = part.ends_with('=') && part.len() % 4 != 0;
+    let partly_padded = part.ends_with('=') && !part.len().is_multiple_of(4);
     if unpadded_and_short || partly_padded {
         return None;
     }

@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use service_kit::{Readiness, Running, SystemClock, metrics::Metrics};
 
 /// A gateway in front of echoing services.
-pub struct Mesh {
-    pub running: Running,
-    pub issuer: DevelopmentIssuer,
-    pub readiness: Readiness,
-    pub metrics: Metrics,
+pub(crate) struct Mesh {
+    pub(crate) running: Running,
+    pub(crate) issuer: DevelopmentIssuer,
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Metrics,
     _data: tempfile::TempDir,
 }
 
 impl Mesh {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_, _| {}, echoes()).await
     }
 
     /// Starts after `change` had its way with the configuration; it also gets the data folder.
-    pub async fn with(change: impl FnOnce(&mut Config, &Path), upstreams: Upstreams) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config, &Path), upstreams: Upstreams) -> Self {
         let data = tempfile::tempdir().unwrap();
         let issuer = DevelopmentIssuer::open(data.path(), Arc::new(SystemClock)).unwrap();
         let mut config = Config { port: 0, authz_port: 0, ..Config::default() };
@@ -38,29 +38,29 @@ impl Mesh {
         Self { running, issuer, readiness, metrics, _data: data }
     }
 
-    pub fn http(&self) -> SocketAddr {
+    pub(crate) fn http(&self) -> SocketAddr {
         self.running.addresses()["http"]
     }
 
-    pub fn authz(&self) -> SocketAddr {
+    pub(crate) fn authz(&self) -> SocketAddr {
         self.running.addresses()["authz"]
     }
 
-    pub fn bearer(&self, tenant: &str) -> String {
+    pub(crate) fn bearer(&self, tenant: &str) -> String {
         let tenant = Tenant::canonical(tenant).unwrap();
         format!("Bearer {}", self.issuer.mint(&tenant, Duration::from_secs(60)).unwrap())
     }
 }
 
 /// The four destinations of `istio/`, each a service that answers with what it got.
-pub fn echoes() -> Upstreams {
+pub(crate) fn echoes() -> Upstreams {
     ["orion:1026", "quantumleap:8668", "ulagent:7896", "ulagent:4041"]
         .into_iter()
         .map(|name| (name.to_owned(), upstream::local(echo(name))))
         .collect()
 }
 
-pub fn echo(name: &'static str) -> Router {
+pub(crate) fn echo(name: &'static str) -> Router {
     Router::new().fallback(async move |request: Request| {
         let (head, body) = request.into_parts();
         let headers: Value = head
@@ -88,7 +88,7 @@ pub fn echo(name: &'static str) -> Router {
 }
 
 /// Waits until `holds`, at most ten seconds.
-pub async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "not within ten seconds");
