@@ -15,7 +15,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/config/constants"
 	"istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/test"
 )
@@ -39,11 +41,19 @@ func run(meshFile, xdsAddress, httpAddress string, folders []string) error {
 	if err != nil {
 		return err
 	}
+	configs, _, err := crd.ParseInputs(strings.Join(istio, "\n---\n"))
+	if err != nil {
+		return err
+	}
+	// As in a cluster: a short destination such as "orion" is completed by its namespace and this domain.
+	for i := range configs {
+		configs[i].Domain = constants.DefaultClusterLocalDomain
+	}
 	var served error
 	// A fault in the documents makes the fake server fail its "test", which Wrap returns as an error.
 	err = test.Wrap(func(t test.Failer) {
 		server := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{
-			ConfigString:           strings.Join(istio, "\n---\n"),
+			Configs:                configs,
 			KubernetesObjectString: strings.Join(kubernetes, "\n---\n"),
 			MeshConfig:             meshConfig,
 			ListenerBuilder:        func() (net.Listener, error) { return net.Listen("tcp", xdsAddress) },

@@ -83,7 +83,7 @@ async fn what_the_gateway_cannot_honour_is_named_at_start() {
         ("attempts: 0", "attempts: 2", "route orion: retries must be {attempts: 0}"),
         ("action: CUSTOM", "action: ALLOW", "only action CUSTOM is supported"),
         ("- thingmesh-gateway", "- other-gateway", "there is no Gateway other-gateway"),
-        ("name: opa.default\n  rules", "name: opa.other\n  rules", "no extension provider opa.other"),
+        ("name: opa\n  rules", "name: other\n  rules", "no extension provider other"),
         ("DECODE_AND_MERGE_SLASHES", "NONE", "pathNormalization must be DECODE_AND_MERGE_SLASHES"),
         ("kind: PeerAuthentication", "kind: EnvoyFilter", "EnvoyFilter default: this kind is not supported"),
         ("protocol: HTTP", "protocol: HTTPS", "protocol HTTPS is not supported"),
