@@ -1,5 +1,3 @@
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::EncodingKey;
 use ring::{
@@ -11,6 +9,7 @@ use ring::{
     },
 };
 use serde_json::{Map, Value, json};
+use service_kit::{Clock, SystemClock};
 
 use super::repository;
 
@@ -99,5 +98,5 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 
 /// Seconds since 1970. The engines go by the machine's clock, and so must the tokens.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    u64::try_from(SystemClock.now_us()).unwrap() / 1_000_000
 }

@@ -30,7 +30,7 @@ async fn a_service_that_is_away_gives_503_and_one_that_hangs_504() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut upstreams = echoes();
     upstreams.insert("orion:1026".into(), upstream::remote(&format!("http://{unused}")).unwrap());
-    let hanging = axum::Router::new().fallback(|| std::future::pending::<()>());
+    let hanging = axum::Router::new().fallback(std::future::pending::<()>);
     upstreams.insert("quantumleap:8668".into(), upstream::local(hanging));
     let mesh = Mesh::with(quick_timeouts, upstreams).await;
     let away = get(mesh.http(), "/orion/version", &[]).await;
