@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use bus::{Bus, EmbeddedBus, KafkaBus, KafkaConfig};
+use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaConfig};
 use service_kit::{
     Clock, Readiness, SystemClock, Tasks, admin,
     http::{HttpLimits, HttpListener, refuse_ngsi, serve},
@@ -73,7 +73,8 @@ async fn serve_admin(
 fn open_bus(config: &ProcessConfig) -> Result<Arc<dyn Bus>> {
     let brokers = &config.backends.kafka;
     if brokers.is_empty() {
-        return Ok(Arc::new(EmbeddedBus::default()));
+        let options = EmbeddedOptions { retention: config.event_log.retention(), ..EmbeddedOptions::default() };
+        return Ok(Arc::new(EmbeddedBus::new(options)));
     }
     let kafka = KafkaConfig { brokers: brokers.clone(), ..config.kafka.clone() };
     Ok(Arc::new(KafkaBus::new(kafka).context("backends.kafka")?))

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bus::KafkaConfig;
-use launch::{AdminConfig, Backends, ProcessConfig, ShutdownConfig};
+use launch::{AdminConfig, Backends, EventLogConfig, ProcessConfig, ShutdownConfig};
 use serde::{Deserialize, Serialize};
 use service_kit::telemetry::TelemetryConfig;
 use store::StoreConfig;
@@ -19,6 +19,7 @@ use crate::cli::CommonArgs;
 pub(crate) struct MeshConfig {
     pub(crate) backends: Backends,
     pub(crate) kafka: KafkaConfig,
+    pub(crate) event_log: EventLogConfig,
     pub(crate) telemetry: TelemetryConfig,
     pub(crate) admin: AdminConfig,
     pub(crate) shutdown: ShutdownConfig,
@@ -109,6 +110,7 @@ impl MeshConfig {
         ProcessConfig {
             backends: self.backends.clone(),
             kafka: self.kafka.clone(),
+            event_log: self.event_log.clone(),
             telemetry: self.telemetry.clone(),
             admin: self.admin.clone(),
             shutdown: self.shutdown.clone(),
