@@ -75,40 +75,6 @@ impl ShutdownConfig {
     }
 }
 
-/// The embedded event log (without Kafka): how much of what all have read is kept, and when the disk wins.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EventLogConfig {
-    /// Records that every consumer has read are kept this long, seconds.
-    pub keep_s: u64,
-    /// Beyond this size such records go at once, MiB.
-    pub soft_mib: u64,
-    /// Beyond this size the oldest records go unread, counted and logged as an error, MiB.
-    pub hard_mib: u64,
-}
-
-impl Default for EventLogConfig {
-    fn default() -> Self {
-        let retention = Retention::default();
-        Self {
-            keep_s: retention.keep.as_secs(),
-            soft_mib: retention.soft_bytes >> 20,
-            hard_mib: retention.hard_bytes >> 20,
-        }
-    }
-}
-
-impl EventLogConfig {
-    pub(crate) fn retention(&self) -> Retention {
-        Retention {
-            keep: Duration::from_secs(self.keep_s),
-            soft_bytes: self.soft_mib << 20,
-            hard_bytes: self.hard_mib << 20,
-            ..Retention::default()
-        }
-    }
-}
-
 /// The tables that every process reads.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -116,7 +82,8 @@ pub struct ProcessConfig {
     pub backends: Backends,
     /// Tuning of the bus; which Kafka it is stands in `backends`.
     pub kafka: KafkaConfig,
-    pub event_log: EventLogConfig,
+    /// How much of the embedded event log is kept (without Kafka).
+    pub event_log: Retention,
     pub telemetry: TelemetryConfig,
     pub admin: AdminConfig,
     pub shutdown: ShutdownConfig,

@@ -7,7 +7,7 @@ use service_kit::{
     http::{HttpLimits, HttpListener, refuse_ngsi, serve},
     metrics::Metrics,
 };
-use soft_state::{MemorySoftState, SoftState};
+use soft_state::{MemorySoftState, RedisConfig, RedisSoftState, SoftState};
 use store::DirLock;
 use tokio::net::TcpListener;
 
@@ -35,7 +35,7 @@ impl Foundation {
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
         let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness).await?;
         let bus = open_bus(config)?;
-        let soft_state = open_soft_state(&config.backends).await?;
+        let soft_state = open_soft_state(&config.backends)?;
         probe(&tasks, &readiness, bus.clone(), soft_state.clone());
         Ok(Self {
             bus,
@@ -74,18 +74,19 @@ fn open_bus(config: &ProcessConfig) -> Result<Arc<dyn Bus>> {
     let brokers = &config.backends.kafka;
     if brokers.is_empty() {
         let options =
-            EmbeddedOptions { retention: config.event_log.retention(), ..EmbeddedOptions::default() };
+            EmbeddedOptions { retention: config.event_log.clone(), ..EmbeddedOptions::default() };
         return Ok(Arc::new(EmbeddedBus::new(options)));
     }
     let kafka = KafkaConfig { brokers: brokers.clone(), ..config.kafka.clone() };
     Ok(Arc::new(KafkaBus::new(kafka).context("backends.kafka")?))
 }
 
-async fn open_soft_state(backends: &Backends) -> Result<Arc<dyn SoftState>> {
+fn open_soft_state(backends: &Backends) -> Result<Arc<dyn SoftState>> {
     if backends.redis.is_empty() {
         return Ok(Arc::new(MemorySoftState::default()));
     }
-    anyhow::bail!("backends.redis: not in this build")
+    let redis = RedisConfig::new(backends.redis.expose());
+    Ok(Arc::new(RedisSoftState::new(&redis).context("backends.redis")?))
 }
 
 /// Keeps readiness true to what the bus and the soft state say.

@@ -15,7 +15,7 @@ mod service;
 mod signals;
 
 pub use args::ServiceArgs;
-pub use config::{AdminConfig, Backends, EventLogConfig, ProcessConfig, ShutdownConfig, load_over, shown};
+pub use config::{AdminConfig, Backends, ProcessConfig, ShutdownConfig, load_over, shown};
 pub use foundation::Foundation;
 pub use service::Program;
 pub use signals::until_signal;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bus::KafkaConfig;
-use launch::{AdminConfig, Backends, EventLogConfig, ProcessConfig, ShutdownConfig};
+use bus::{KafkaConfig, Retention};
+use launch::{AdminConfig, Backends, ProcessConfig, ShutdownConfig};
 use serde::{Deserialize, Serialize};
 use service_kit::telemetry::TelemetryConfig;
 use store::StoreConfig;
@@ -19,7 +19,7 @@ use crate::cli::CommonArgs;
 pub(crate) struct MeshConfig {
     pub(crate) backends: Backends,
     pub(crate) kafka: KafkaConfig,
-    pub(crate) event_log: EventLogConfig,
+    pub(crate) event_log: Retention,
     pub(crate) telemetry: TelemetryConfig,
     pub(crate) admin: AdminConfig,
     pub(crate) shutdown: ShutdownConfig,
