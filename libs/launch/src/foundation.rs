@@ -73,8 +73,7 @@ async fn serve_admin(
 fn open_bus(config: &ProcessConfig) -> Result<Arc<dyn Bus>> {
     let brokers = &config.backends.kafka;
     if brokers.is_empty() {
-        let options =
-            EmbeddedOptions { retention: config.event_log.clone(), ..EmbeddedOptions::default() };
+        let options = EmbeddedOptions { retention: config.event_log.clone(), ..EmbeddedOptions::default() };
         return Ok(Arc::new(EmbeddedBus::new(options)));
     }
     let kafka = KafkaConfig { brokers: brokers.clone(), ..config.kafka.clone() };
