@@ -13,7 +13,7 @@ use super::{
     pending::{Completion, DeliveryState, Pending, SubscriptionKey},
     row::{PendingRow, StateRow, States, pass, take_in, touched},
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
-    store::{Bounds, Effect, Intake, Match, NotificationStore, Recorded, history_records},
+    store::{Bounds, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded, history_records},
 };
 
 /// Tries of one transaction.
@@ -235,14 +235,22 @@ impl NotificationStore for PostgresNotificationStore {
     }
 
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError> {
-        let aged = sqlx::query("DELETE FROM pending_delivery WHERE commit_time_us < $1")
-            .bind(bounds.not_before_us)
-            .execute(&self.pool)
-            .await?;
+        // They come in the order of time, but for a few: the oldest are the first.
+        let aged = sqlx::query(
+            "DELETE FROM pending_delivery WHERE commit_time_us < $1 AND seq IN \
+             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT $2)",
+        )
+        .bind(bounds.not_before_us)
+        .bind(ENFORCED_AT_ONCE)
+        .execute(&self.pool)
+        .await?;
+        let waiting = i64::try_from(self.pending().await?).unwrap_or(i64::MAX);
+        if waiting <= bounds.max_per_endpoint {
+            return Ok(aged.rows_affected());
+        }
         let surplus = sqlx::query(
             "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
-             (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) AS placed \
-             WHERE place > $1)",
+             (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) AS placed WHERE place > $1)",
         )
         .bind(bounds.max_per_endpoint)
         .execute(&self.pool)

@@ -103,6 +103,9 @@ pub struct Bounds {
     pub max_per_endpoint: i64,
 }
 
+/// Old deliveries that are dropped in one round, at most.
+pub(super) const ENFORCED_AT_ONCE: i64 = 10_000;
+
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
     async fn position(&self, topic: &str, partition: i32) -> Result<Option<i64>, StoreError>;
