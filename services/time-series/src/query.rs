@@ -49,6 +49,9 @@ pub fn fold(name: &str) -> String {
     name.to_lowercase()
 }
 
+/// Most values in the rows of one type's answer, so that a wide type cannot take the memory.
+pub const MAX_VALUES: usize = 2_000_000;
+
 /// Which part of the rows: counted per type, as the original does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -62,6 +65,11 @@ impl Window {
     /// Number of rows to answer.
     pub fn rows(&self) -> usize {
         self.last_n.map_or(self.limit, |last_n| last_n.min(self.limit))
+    }
+
+    /// The same when each row has so many values: an answer is cut at [`MAX_VALUES`], as it is at the largest limit.
+    pub fn rows_of(&self, columns: usize) -> usize {
+        self.rows().min(MAX_VALUES / columns.max(1)).max(1)
     }
 
     pub fn newest_first(&self) -> bool {

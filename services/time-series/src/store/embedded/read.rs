@@ -1,6 +1,6 @@
 //! Queries: heads and chunks of one epoch, read off the async workers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Sqlite, Transaction};
 use store::StoreError;
@@ -54,12 +54,15 @@ impl TypeView {
     }
 }
 
+/// How often a read starts again because chunks changed while it began; each time is a commit of the writer.
+const ATTEMPTS: u32 = 1_000;
+
 /// Takes the heads, and a read transaction of the same epoch.
 async fn snapshot<T>(
     shared: &Shared,
     take: impl Fn(&Catalog) -> T,
 ) -> Result<(T, Transaction<'static, Sqlite>), StoreError> {
-    loop {
+    for attempt in 0..ATTEMPTS {
         let (taken, epoch) = {
             let live = shared.live.read();
             (take(&live.catalog), live.epoch)
@@ -72,8 +75,13 @@ async fn snapshot<T>(
         }
         // Chunks changed in between. The writer publishes right after its commit: take again.
         drop(transaction);
-        tokio::task::yield_now().await;
+        if attempt < 10 {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
+    Err(StoreError::Unavailable("the history changes too fast to be read".into()))
 }
 
 pub(super) async fn query(shared: Arc<Shared>, query: Query) -> Result<Vec<TypeRows>, StoreError> {

@@ -67,7 +67,7 @@ pub(super) async fn read(
     let mut cursors: Vec<Cursor> = Vec::new();
     let mut free: Vec<usize> = Vec::new();
     let mut queue: BinaryHeap<Reverse<Place>> = BinaryHeap::new();
-    let (mut skip, mut left) = (window.offset, window.rows());
+    let (mut skip, mut left) = (window.offset, window.rows_of(wanted.len()));
     while left > 0 {
         let first = queue.peek().map(|Reverse(place)| place.0);
         if let Some(edge) = sources.peek(connection).await?

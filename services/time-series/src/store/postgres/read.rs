@@ -185,7 +185,7 @@ async fn rows(
     let found = statement
         .bind(selection.from())
         .bind(selection.to())
-        .bind(big(window.rows()))
+        .bind(big(window.rows_of(chosen.len())))
         .bind(big(window.offset).min(1 << 40))
         .fetch_all(pool)
         .await?;
