@@ -46,7 +46,8 @@ pub(super) fn push_where<DB>(
     push_any(query, "id", &selection.ids);
     push_any(query, "type", &selection.types);
     push_paths(query, &scope.patterns);
-    query.push(" AND (expires_us IS NULL OR expires_us > ").push_bind(now_us).push(")");
+    // Not as an alternative of two conditions: planners would leave the order of the index for it.
+    query.push(" AND coalesce(expires_us, 9223372036854775807) > ").push_bind(now_us);
 }
 
 fn push_any<DB>(query: &mut QueryBuilder<DB>, column: &str, values: &[String])

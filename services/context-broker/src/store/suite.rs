@@ -260,6 +260,18 @@ async fn lists_are_in_order_of_creation_and_come_in_pages(bench: Bench) {
     assert_eq!(seen, (0..25).map(|n| format!("e{n:02}")).collect::<Vec<_>>());
 }
 
+async fn a_far_page_is_as_right_as_a_near_one(bench: Bench) {
+    let s = scope("t", "/");
+    let written = join_all((0..1200).map(|n| bench.write(&s, append(&format!("e{n:04}"), &[])))).await;
+    assert!(written.into_iter().all(|result| result.is_ok()));
+    let any = Selection::default();
+    for (offset, expected) in [(998, vec!["e0998", "e0999", "e1000"]), (1198, vec!["e1198", "e1199"])] {
+        let page = bench.store.list(&s.exactly(), &any, offset, 3).await.unwrap();
+        assert_eq!(page.iter().map(|entity| entity.id.as_str()).collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(bench.store.count(&s.exactly(), &any).await.unwrap(), 1200);
+}
+
 async fn what_has_expired_is_invisible_at_once_and_swept_later(bench: Bench) {
     let s = scope("t", "/");
     let end = ngsi::time::format_us(START_US + 1_000_000);
@@ -357,6 +369,7 @@ suite!(
     an_id_alone_names_the_one_entity_that_has_it,
     tenants_and_paths_see_only_their_own,
     lists_are_in_order_of_creation_and_come_in_pages,
+    a_far_page_is_as_right_as_a_near_one,
     what_has_expired_is_invisible_at_once_and_swept_later,
     subscriptions_keep_their_epochs,
 );

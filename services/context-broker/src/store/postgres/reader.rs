@@ -14,6 +14,8 @@ use crate::store::{
     selection::{ORDER, push_after, push_where},
 };
 
+/// Offsets above this are skipped within the index.
+const FAR_OFFSET: u64 = 1000;
 /// Rows that one sweep deletes, at most.
 const SWEEP: i64 = 1000;
 
@@ -41,14 +43,19 @@ impl PostgresStore {
         offset: u64,
         limit: u32,
     ) -> Result<Vec<Arc<Entity>>, StoreError> {
-        // The offset is skipped within the index; only the page's rows are read.
-        let mut query = QueryBuilder::new(format!(
-            "SELECT {COLUMNS} FROM entity WHERE (tenant, id, path, type) IN (SELECT tenant, id, path, type FROM entity"
-        ));
+        // A far offset is skipped within the index, and only the page's rows are read; for a near one the plain
+        // statement is quicker and does not depend on statistics.
+        let far = offset > FAR_OFFSET;
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
+        if far {
+            query.push(" WHERE (tenant, id, path, type) IN (SELECT tenant, id, path, type FROM entity");
+        }
         push_where(&mut query, scope, selection, self.clock.now_us());
         query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
         query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
-        query.push(")").push(ORDER);
+        if far {
+            query.push(")").push(ORDER);
+        }
         self.fetch(query).await
     }
 
