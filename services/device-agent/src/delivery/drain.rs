@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{Batch, ConsumeError, Consumed, Consumer, Record};
+use bus::{Batch, ConsumeError, Consumed, Consumer, Record, header::TRACEPARENT};
 use parking_lot::Mutex;
 use prost::Message;
 use proto::v1::{DivertedMeasure, EntityUpdate, UpdateRequest};
 use scope::{ServicePath, Tenant};
-use service_kit::Code;
+use service_kit::{
+    Code, RequestContext, TraceContext,
+    telemetry::{batch_span, event_span},
+};
 
 use super::{
     Broker, Diversion,
@@ -20,6 +23,7 @@ use crate::{
     store::{Mark, Store},
 };
 
+const SERVICE: &str = "device-agent";
 /// Updates in one call to the broker.
 const CHUNK: Limits = Limits { updates: 500, bytes: 2 * 1024 * 1024 };
 /// How often an update that the broker fails on, without saying that it is away, is tried before it is skipped.
@@ -116,9 +120,32 @@ impl Consumer for Drain {
         Ok(self.store.position(topic, partition).await?)
     }
 
+    async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
+        let traces: Vec<TraceContext> = batch
+            .records
+            .iter()
+            .filter_map(|record| TraceContext::parse(record.header(TRACEPARENT)?))
+            .collect();
+        let span = batch_span(SERVICE, "measures drain", traces.iter().cloned());
+        // One span per measure, in the trace of the request that it came with.
+        let spans: Vec<_> =
+            traces.iter().filter_map(|trace| event_span(SERVICE, "measure drain", trace)).collect();
+        let mut context = RequestContext::background(SERVICE);
+        if let Some(span) = &span {
+            context.trace = span.trace_context();
+        }
+        let consumed = context.run(self.drain(batch)).await;
+        if let Err(error) = &consumed {
+            span.iter().chain(&spans).for_each(|span| span.fail(&error.to_string()));
+        }
+        consumed
+    }
+}
+
+impl Drain {
     /// A batch may need several calls; the position moves after each, so that what the broker has taken is never sent
     /// again once it can have forgotten the measure ids.
-    async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
+    async fn drain(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
         if self.position(&batch.topic, batch.partition).await? != batch.expected {
             return Ok(Consumed::Moved);
         }

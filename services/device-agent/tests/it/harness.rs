@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use bus::EmbeddedBus;
+use bus::{Bus, EmbeddedBus};
 use bytes::Bytes;
 use device_agent::{Config, Deps, start};
 use http_body_util::{BodyExt, Full};
@@ -58,9 +58,13 @@ impl Agent {
     }
 
     async fn start_in(dir: Arc<TempDir>, config: Config, broker: Neighbour) -> Self {
+        Self::start_on(Arc::new(EmbeddedBus::default()), dir, config, broker).await
+    }
+
+    pub async fn start_on(bus: Arc<dyn Bus>, dir: Arc<TempDir>, config: Config, broker: Neighbour) -> Self {
         let metrics = Metrics::new();
         let deps = Deps {
-            bus: Arc::new(EmbeddedBus::default()),
+            bus,
             soft_state: Arc::new(MemorySoftState::default()),
             clock: Arc::new(ManualClock::at_us(NOW_US)),
             broker,

@@ -12,3 +12,4 @@ mod grpc;
 mod harness;
 mod info;
 mod measures;
+mod replicas;
