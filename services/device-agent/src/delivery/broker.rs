@@ -1,4 +1,5 @@
 use std::{
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -61,6 +62,7 @@ pub(crate) struct Broker {
     client: ContextBrokerClient<Caller>,
     deadline: Duration,
     away_until: Mutex<Option<Instant>>,
+    answers: AtomicBool,
     metrics: Metrics,
 }
 
@@ -70,6 +72,7 @@ impl Broker {
             client: ContextBrokerClient::new(Caller(neighbour)),
             deadline,
             away_until: Mutex::new(None),
+            answers: AtomicBool::new(true),
             metrics,
         }
     }
@@ -77,6 +80,11 @@ impl Broker {
     /// Whether a call failed a moment ago.
     pub(super) fn is_away(&self) -> bool {
         self.away_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether the last call was answered.
+    pub(super) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Sends updates in order; one result for each. A call that is refused as a whole is repeated update by update, so
@@ -87,6 +95,7 @@ impl Broker {
             Ok(_) => None,
             Err(_) => Some(Instant::now() + PAUSE),
         };
+        self.answers.store(result.is_ok(), Ordering::Relaxed);
         Metrics::count(&self.metrics.broker_calls, if result.is_ok() { "ok" } else { "away" });
         result
     }

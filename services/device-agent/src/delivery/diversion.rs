@@ -10,6 +10,7 @@ use bus::header;
 use parking_lot::Mutex;
 use prost::Message;
 use proto::v1::{DivertedMeasure, EntityUpdate, UpdateRequest};
+use tokio::sync::Notify;
 
 use super::{
     Job, Undelivered,
@@ -34,6 +35,7 @@ pub(crate) struct Diversion {
     store: Arc<dyn Store>,
     own: Option<Mutex<HashMap<DeviceKey, Mark>>>,
     pending: AtomicU64,
+    changed: Notify,
     max_pending: u64,
     metrics: Metrics,
 }
@@ -48,7 +50,7 @@ impl Diversion {
             true => None,
             false => Some(Mutex::new(store.all_diverted().await?.into_iter().collect())),
         };
-        Ok(Self { store, own, pending: AtomicU64::new(0), max_pending, metrics })
+        Ok(Self { store, own, pending: AtomicU64::new(0), changed: Notify::new(), max_pending, metrics })
     }
 
     /// What the bus knows of records that are not applied yet.
@@ -114,7 +116,13 @@ impl Diversion {
                 }
             }
         }
+        self.changed.notify_waiters();
         Ok(true)
+    }
+
+    /// Resolves when this process has drained something.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }
 

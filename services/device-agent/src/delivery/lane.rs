@@ -1,7 +1,8 @@
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use proto::v1::EntityUpdate;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker, Delivered, Diversion, Job, Undelivered,
@@ -9,6 +10,14 @@ use super::{
     broker::Applied,
 };
 use crate::metrics::Metrics;
+
+/// How long a request waits for the end of its device's queue on the bus.
+const HOLD: Duration = Duration::from_millis(500);
+/// How often it is looked at, where another replica may be the one that drains.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// After the stop, requests in flight come within this.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// One call to the broker at a time; what comes meanwhile is the next batch. So a lone device waits for nobody, and
 /// under load batches grow by themselves.
@@ -18,6 +27,7 @@ pub(super) struct Lane {
     diversion: Arc<Diversion>,
     limits: Limits,
     metrics: Metrics,
+    stop: CancellationToken,
 }
 
 impl Lane {
@@ -27,29 +37,51 @@ impl Lane {
         diversion: Arc<Diversion>,
         limits: Limits,
         metrics: Metrics,
+        stop: CancellationToken,
     ) -> Self {
-        Self { receiver, broker, diversion, limits, metrics }
+        Self { receiver, broker, diversion, limits, metrics, stop }
     }
 
-    /// Ends when no one can submit any more.
+    /// Ends after the stop, when everything taken is answered.
     pub(super) async fn run(mut self) -> Result<(), Infallible> {
         let mut waiting: VecDeque<Job> = VecDeque::new();
         loop {
             if waiting.is_empty() {
-                let Some(job) = self.receiver.recv().await else { return Ok(()) };
+                let Some(job) = self.next().await else { return Ok(()) };
                 waiting.push_back(job);
             }
-            while waiting.len() < self.limits.updates
-                && let Ok(job) = self.receiver.try_recv()
-            {
+            for _ in 0..self.limits.updates {
+                let Ok(job) = self.receiver.try_recv() else { break };
                 waiting.push_back(job);
             }
-            self.turn(&mut waiting).await;
+            if !self.turn(&mut waiting).await {
+                tokio::select! {
+                    Some(job) = self.receiver.recv() => waiting.push_back(job),
+                    () = self.diversion.changed() => {}
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+            }
         }
     }
 
-    /// Sends what is at the front, or puts it on the bus.
-    async fn turn(&self, waiting: &mut VecDeque<Job>) {
+    /// The next request. After the stop those in flight may still come; when there was none for a while, no more are
+    /// taken, and `None` ends the lane.
+    async fn next(&mut self) -> Option<Job> {
+        let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            job = self.receiver.recv() => return job,
+            () = stop.cancelled() => {}
+        }
+        if let Ok(job) = tokio::time::timeout(LINGER, self.receiver.recv()).await {
+            return job;
+        }
+        self.receiver.close();
+        self.receiver.recv().await
+    }
+
+    /// Sends what may go, or puts it on the bus; false if all that waits is held back.
+    async fn turn(&self, waiting: &mut VecDeque<Job>) -> bool {
         let devices = waiting.iter().map(|job| job.device.clone()).collect();
         let diverted = match self.diversion.diverted_of(devices).await {
             Ok(diverted) => diverted,
@@ -57,17 +89,30 @@ impl Lane {
                 tracing::error!(%error, "store away: measures are refused");
                 let refused = Undelivered::Unavailable("the store is away: try again later");
                 waiting.drain(..).for_each(|job| job.finish(Err(refused.clone())));
-                return;
+                return true;
             }
         };
-        let away = self.broker.is_away();
-        let (divert, stay): (Vec<Job>, Vec<Job>) =
-            waiting.drain(..).partition(|job| away || diverted.contains(&job.device));
-        waiting.extend(stay);
-        self.divert(divert).await;
-        if !waiting.is_empty() {
-            self.send(waiting).await;
+        let (away, answers) = (self.broker.is_away(), self.broker.answers());
+        let (mut divert, mut held) = (Vec::new(), VecDeque::new());
+        let mut go = VecDeque::new();
+        for job in waiting.drain(..) {
+            match diverted.contains(&job.device) {
+                // The broker answers again: the device's queue is about to end, and then it goes direct. A device that
+                // sends without a pause would else never get off the bus.
+                true if answers && !away && job.since.elapsed() < HOLD => held.push_back(job),
+                true => divert.push(job),
+                false if away => divert.push(job),
+                false => go.push_back(job),
+            }
         }
+        let moved = !divert.is_empty() || !go.is_empty();
+        self.divert(divert).await;
+        if !go.is_empty() {
+            self.send(&mut go).await;
+        }
+        waiting.extend(go);
+        waiting.extend(held);
+        moved
     }
 
     async fn send(&self, waiting: &mut VecDeque<Job>) {

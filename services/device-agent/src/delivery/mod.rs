@@ -28,7 +28,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use proto::v1::EntityUpdate;
 use service_kit::{Code, RequestContext, Tasks};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{config::BrokerConfig, device::DeviceKey, error::Error, metrics::Metrics};
 
@@ -58,6 +61,7 @@ struct Job {
     device: DeviceKey,
     updates: VecDeque<EntityUpdate>,
     arrived_us: i64,
+    since: Instant,
     context: Option<RequestContext>,
     refused: Option<Undelivered>,
     answer: oneshot::Sender<Result<Delivered, Undelivered>>,
@@ -72,7 +76,7 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Starts the lanes; they end when the last handle is dropped and what was queued is answered.
+    /// Starts the lanes; they end after the stop, when what was queued is answered.
     pub(crate) fn start(
         tasks: &Tasks,
         config: &BrokerConfig,
@@ -83,7 +87,14 @@ impl Delivery {
         let lane = |_| {
             let (sender, receiver) = mpsc::channel(config.max_queued.get());
             let limits = batch::Limits { updates: config.max_batch.get(), bytes: config.max_batch_bytes };
-            let lane = lane::Lane::new(receiver, broker.clone(), diversion.clone(), limits, metrics.clone());
+            let lane = lane::Lane::new(
+                receiver,
+                broker.clone(),
+                diversion.clone(),
+                limits,
+                metrics.clone(),
+                tasks.stop_token(),
+            );
             tasks.spawn("device-agent lane", lane.run());
             sender
         };
@@ -115,6 +126,7 @@ impl Delivery {
             device,
             updates: updates.into(),
             arrived_us,
+            since: Instant::now(),
             context,
             refused: None,
             answer,
