@@ -63,11 +63,7 @@ pub(super) fn compare_entities(a: &Entity, b: &Entity, keys: &[OrderKey]) -> Ord
             OrderToken::Created => a.created_us.cmp(&b.created_us),
             OrderToken::Modified => a.modified_us.cmp(&b.modified_us),
             OrderToken::Path => a.path.cmp(&b.path),
-            OrderToken::Attribute(name) => {
-                let value =
-                    |entity: &Entity| entity.attributes.get(name).map_or(Value::Null, |x| x.value.clone());
-                compare_values(&value(a), &value(b))
-            }
+            OrderToken::Attribute(name) => compare_values(attribute_value(a, name), attribute_value(b, name)),
         };
         let ordering = if key.descending { ordering.reverse() } else { ordering };
         if ordering != Ordering::Equal {
@@ -75,6 +71,12 @@ pub(super) fn compare_entities(a: &Entity, b: &Entity, keys: &[OrderKey]) -> Ord
         }
     }
     (a.created_us, &a.id, &a.entity_type, &a.path).cmp(&(b.created_us, &b.id, &b.entity_type, &b.path))
+}
+
+/// A missing attribute sorts as null.
+fn attribute_value<'a>(entity: &'a Entity, name: &str) -> &'a Value {
+    static NULL: Value = Value::Null;
+    entity.attributes.get(name).map_or(&NULL, |attribute| &attribute.value)
 }
 
 /// Total order over values: null, number, string, object, array, boolean.

@@ -1,6 +1,6 @@
 //! Whole entities in the four formats.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -66,20 +66,23 @@ fn write_members(out: &mut Vec<u8>, entity: &Entity, selection: &Selection, form
 }
 
 fn write_values(out: &mut Vec<u8>, entity: &Entity, selection: &Selection, format: Format) {
-    let mut values: Vec<Cow<'_, Value>> = Vec::new();
-    for_each(entity, &selection.attributes, |_, attribute| {
-        let value = shown_value(attribute);
-        if format == Format::Values || !values.iter().any(|own| own.as_ref() == value) {
-            values.push(Cow::Owned(value.clone()));
-        }
-    });
+    // As text, so that what looks the same is the same.
+    let mut written: HashSet<Vec<u8>> = HashSet::new();
+    let mut first = true;
     out.push(b'[');
-    for (at, value) in values.iter().enumerate() {
-        if at > 0 {
+    for_each(entity, &selection.attributes, |_, attribute| {
+        let start = out.len();
+        if !first {
             out.push(b',');
         }
-        write_value(out, value);
-    }
+        let value = out.len();
+        write_value(out, shown_value(attribute));
+        if format == Format::Unique && !written.insert(out.get(value..).unwrap_or_default().to_vec()) {
+            out.truncate(start);
+        } else {
+            first = false;
+        }
+    });
     out.push(b']');
 }
 

@@ -156,14 +156,15 @@ fn check_head(
     let service_paths = headers::service_paths(headers)?;
     let found = Resource::find(uri.path());
     let is_value = matches!(found, Ok(Some((Resource::Value, _))));
-    let kind = if has_body(method) {
-        headers::body_kind(headers, is_value && *method == Method::PUT)?
-    } else {
-        BodyKind::Unnamed
-    };
-    let params = Params::parse(uri.query().unwrap_or_default())?;
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let is_empty = declared == Some(0) || (declared.is_none() && body.is_end_stream());
+    let kind = if has_body(method) && !is_empty {
+        headers::body_kind(headers, is_value && *method == Method::PUT)?
+    } else {
+        BodyKind::Json
+    };
+    let params = Params::parse(uri.query().unwrap_or_default())?;
     if let Some(size) = declared.filter(|size| *size > api.max_body) {
         return Err(too_large(size, api.max_body));
     }
@@ -172,11 +173,8 @@ fn check_head(
         return Err(headers::not_acceptable("acceptable MIME types: application/json"));
     }
     if has_body(method) {
-        if declared == Some(0) || (declared.is_none() && body.is_end_stream()) {
+        if is_empty {
             return Err(length_required());
-        }
-        if kind == BodyKind::Unnamed {
-            return Err(headers::unnamed_body());
         }
     } else if headers.contains_key(header::CONTENT_TYPE) {
         return Err(Error::bad_request(

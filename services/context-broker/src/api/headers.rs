@@ -53,9 +53,14 @@ fn parse_item(item: &str) -> Result<(&str, f32), Error> {
     let Some(value) = parameter.strip_prefix('q') else {
         return Err(Error::bad_request("q missing in accept header"));
     };
-    let Some(value) = value.trim_start().strip_prefix('=') else {
-        return Err(Error::bad_request("equal sign missing in accept header"));
+    let Some(value) = value.strip_prefix('=') else {
+        return Err(Error::bad_request("missing equal-sign after q in accept header"));
     };
+    // What comes after the weight is an extension that nobody uses.
+    let value = value.split(';').next().unwrap_or_default();
+    if value.is_empty() {
+        return Err(Error::bad_request("qvalue in accept header is missing"));
+    }
     let weight: f32 =
         value.trim().parse().map_err(|_| Error::bad_request("qvalue in accept header is not a number"))?;
     if !(0.0..=1.0).contains(&weight) {
@@ -71,14 +76,13 @@ pub(super) fn not_acceptable(description: &'static str) -> Error {
 /// What kind of body comes with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyKind {
-    Unnamed,
     Json,
     Text,
 }
 
 /// Reads `Content-Type`; `text/plain` only where `text_allowed`.
 pub(super) fn body_kind(headers: &HeaderMap, text_allowed: bool) -> Result<BodyKind, Error> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(BodyKind::Unnamed) };
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Err(unnamed_body()) };
     let value = value.to_str().unwrap_or_default();
     let media_type = value.split(';').next().unwrap_or_default().trim();
     if media_type.eq_ignore_ascii_case("application/json") {
@@ -90,7 +94,7 @@ pub(super) fn body_kind(headers: &HeaderMap, text_allowed: bool) -> Result<BodyK
     }
 }
 
-pub(super) fn unnamed_body() -> Error {
+fn unnamed_body() -> Error {
     Error::new(
         ErrorWord::UnsupportedMediaType,
         "Content-Type header not used, default application/octet-stream is not supported",
@@ -133,6 +137,7 @@ mod tests {
             ("application/json, text/plain, */*", true, true, false),
             ("text/plain;q=0.5, application/json;q=0.9", true, true, false),
             ("image/png, application/*", true, false, false),
+            ("text/plain;q=0.5;level=1, */*;q=0.4", true, true, true),
         ] {
             assert_eq!(accept(text).unwrap(), Accept { json, text: plain, text_first }, "{text}");
         }
@@ -145,6 +150,8 @@ mod tests {
             ("image/png", "no acceptable mime-type in accept header"),
             ("application/json;x=1", "q missing in accept header"),
             ("application/json;q=high", "qvalue in accept header is not a number"),
+            ("application/json;q=", "qvalue in accept header is missing"),
+            ("application/json;q0.5", "missing equal-sign after q in accept header"),
         ] {
             assert_eq!(accept(text).unwrap_err().description, expected, "{text}");
         }

@@ -124,7 +124,7 @@ async fn accept_decides_what_can_be_answered() {
         ("image/png", 406, "NotAcceptable", "no acceptable mime-type in accept header"),
         ("text/plain", 406, "NotAcceptable", "acceptable MIME types: application/json"),
         ("", 400, "BadRequest", "empty accept header"),
-        ("application/json;q", 400, "BadRequest", "equal sign missing in accept header"),
+        ("application/json;q", 400, "BadRequest", "missing equal-sign after q in accept header"),
         ("application/json;x=1", 400, "BadRequest", "q missing in accept header"),
         ("application/json;q=x", 400, "BadRequest", "qvalue in accept header is not a number"),
     ] {
