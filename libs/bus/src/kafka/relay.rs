@@ -70,7 +70,7 @@ impl Relay {
         backoff: &mut Backoff,
     ) -> Result<(), BusError> {
         let (max_records, max_bytes) = (self.config.batch_records, self.config.batch_bytes);
-        loop {
+        while !self.stop.is_cancelled() {
             self.wake.mark_unchanged();
             let rows = source.read(&self.topic, max_records, max_bytes).await?;
             if rows.is_empty() {
@@ -87,6 +87,7 @@ impl Relay {
             self.counters.published(rows.len());
             backoff.reset();
         }
+        Ok(())
     }
 
     /// Waits for news; false when stopped.
