@@ -11,6 +11,7 @@ use soft_state::{MemorySoftState, RedisConfig, RedisSoftState, SoftState};
 use store::DirLock;
 use tokio::net::TcpListener;
 
+use crate::bus_metrics::BusMetrics;
 use crate::config::{AdminConfig, Backends, ProcessConfig};
 
 /// How often the shared backends are asked whether they are there.
@@ -36,7 +37,7 @@ impl Foundation {
         let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness).await?;
         let bus = open_bus(config)?;
         let soft_state = open_soft_state(&config.backends)?;
-        probe(&tasks, &readiness, bus.clone(), soft_state.clone());
+        probe(&tasks, &readiness, BusMetrics::register(&metrics), bus.clone(), soft_state.clone());
         Ok(Self {
             bus,
             soft_state,
@@ -88,8 +89,14 @@ fn open_soft_state(backends: &Backends) -> Result<Arc<dyn SoftState>> {
     Ok(Arc::new(RedisSoftState::new(&redis).context("backends.redis")?))
 }
 
-/// Keeps readiness true to what the bus and the soft state say.
-fn probe(tasks: &Tasks, readiness: &Readiness, bus: Arc<dyn Bus>, soft_state: Arc<dyn SoftState>) {
+/// Keeps readiness and metrics true to what the bus and the soft state say.
+fn probe(
+    tasks: &Tasks,
+    readiness: &Readiness,
+    bus_metrics: BusMetrics,
+    bus: Arc<dyn Bus>,
+    soft_state: Arc<dyn SoftState>,
+) {
     let (readiness, stop) = (readiness.clone(), tasks.stop_token());
     tasks.spawn("readiness probe", async move {
         let mut ticker = tokio::time::interval(PROBE_INTERVAL);
@@ -98,6 +105,7 @@ fn probe(tasks: &Tasks, readiness: &Readiness, bus: Arc<dyn Bus>, soft_state: Ar
                 _ = ticker.tick() => {}
                 () = stop.cancelled() => return Ok::<(), std::convert::Infallible>(()),
             }
+            bus_metrics.update(bus.counters());
             readiness.set("bus", bus.check().await.map_err(|error| error.to_string()));
             readiness.set("soft-state", soft_state.check().await.map_err(|error| error.to_string()));
         }

@@ -9,6 +9,7 @@
 //! The code below `start` of a service never sees the environment; this crate is where it is read.
 
 mod args;
+mod bus_metrics;
 mod config;
 mod foundation;
 mod service;
