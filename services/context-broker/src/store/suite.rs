@@ -175,6 +175,14 @@ async fn concurrent_increments_are_all_counted(bench: Bench) {
     assert_eq!(versions.len(), count, "each change has a version of its own");
 }
 
+async fn operations_on_one_entity_are_applied_in_the_order_given(bench: Bench) {
+    let s = scope("t", "/");
+    let results = join_all((0..500).map(|n| bench.write(&s, append("e", &[("n", json!(n))])))).await;
+    let versions: Vec<i64> = results.into_iter().map(|result| result.unwrap().version).collect();
+    assert!(versions.is_sorted());
+    assert_eq!(bench.value(&s, "e", "n").await, json!(499));
+}
+
 async fn one_bad_request_harms_no_other(bench: Bench) {
     let s = scope("t", "/");
     let huge = "x".repeat(20_000);
@@ -364,6 +372,7 @@ suite!(
     versions_grow_for_ever,
     what_was_answered_is_there_after_a_restart,
     concurrent_increments_are_all_counted,
+    operations_on_one_entity_are_applied_in_the_order_given,
     one_bad_request_harms_no_other,
     a_measure_counts_once_however_often_it_is_sent,
     an_id_alone_names_the_one_entity_that_has_it,
