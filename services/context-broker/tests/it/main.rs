@@ -1,5 +1,6 @@
 //! The broker as its clients see it: started on a free port over SQLite in a temporary folder, spoken to over TCP.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "nothing outside of this program sees it")]
 
 mod attributes;
 mod batch;
@@ -12,6 +13,7 @@ mod http_rules;
 mod lists;
 mod notification;
 mod receiver;
+mod replicas;
 mod service_paths;
 mod sink;
 mod started;
