@@ -28,16 +28,20 @@ type TokenHash = [u8; 32];
 /// Tokens verified under one set of keys. Bounded; entries leave at the token's `exp`.
 pub(super) struct TokenCache {
     verified: moka::sync::Cache<TokenHash, Arc<Verified>>,
-    keys: Mutex<ParsedKeys>,
+    keys: Mutex<Vec<ParsedKeys>>,
     metrics: GatewayMetrics,
 }
 
-/// The key sets that the policy passed in so far: one, as a rule.
-#[derive(Default)]
+/// A key set that the policy passed in: one for each kind of key, as a rule.
 struct ParsedKeys {
-    text: Arc<str>,
+    text: Box<str>,
     keys: Option<VerifyingKeys>,
+    /// Its place in the order of arrival; what is remembered about a token holds for one key set.
+    id: u64,
 }
+
+/// A policy that makes up key sets as it goes must not fill the memory with them.
+const MAX_KEY_SETS: usize = 8;
 
 struct AtExpiry;
 
@@ -58,21 +62,21 @@ impl TokenCache {
     }
 
     fn verify(&self, algorithm: Algorithm, token: &str, jwks: &str) -> Option<bool> {
-        let hash = hash(algorithm, token, jwks);
-        if self.verified.contains_key(&hash) {
-            self.metrics.token_cache_hits.inc();
-            return Some(true);
-        }
         let parts = Parts::of(token)?;
-        let keys = self.parsed(jwks)?;
-        let signature = bytes(parts.signature)?;
         let header = parts.header()?;
         // OPA would go by the key here; the policy refuses such a token either way.
         if header.alg.parse() != Ok(algorithm) {
             return Some(false);
         }
+        let (key_set, keys) = self.parsed(jwks);
+        let hash = hash(algorithm, token, key_set);
+        if self.verified.contains_key(&hash) {
+            self.metrics.token_cache_hits.inc();
+            return Some(true);
+        }
         self.metrics.token_verifications.inc();
-        let genuine = keys.verify(algorithm, &header, parts.message.as_bytes(), &signature);
+        let signature = bytes(parts.signature)?;
+        let genuine = keys?.verify(algorithm, &header, parts.message.as_bytes(), &signature);
         if genuine && let Some(decoded) = decode(token) {
             let expires = expiry(&decoded);
             self.verified.insert(hash, Arc::new(Verified { decoded: decoded.clone(), expires }));
@@ -88,22 +92,27 @@ impl TokenCache {
         }
     }
 
-    fn parsed(&self, jwks: &str) -> Option<VerifyingKeys> {
-        let mut parsed = self.keys.lock();
-        if &*parsed.text != jwks {
-            *parsed = ParsedKeys { text: jwks.into(), keys: VerifyingKeys::parse(jwks) };
+    fn parsed(&self, jwks: &str) -> (u64, Option<VerifyingKeys>) {
+        let mut known = self.keys.lock();
+        if let Some(parsed) = known.iter().find(|parsed| &*parsed.text == jwks) {
+            return (parsed.id, parsed.keys.clone());
         }
-        parsed.keys.clone()
+        let id = known.last().map_or(0, |last| last.id + 1);
+        if known.len() == MAX_KEY_SETS {
+            known.remove(0);
+        }
+        let keys = VerifyingKeys::parse(jwks);
+        known.push(ParsedKeys { text: jwks.into(), keys: keys.clone(), id });
+        (id, keys)
     }
 }
 
-/// A cached answer holds for this algorithm, token and set of keys only.
-fn hash(algorithm: Algorithm, token: &str, jwks: &str) -> TokenHash {
+/// A remembered answer holds for this algorithm, token and set of keys only.
+fn hash(algorithm: Algorithm, token: &str, key_set: u64) -> TokenHash {
     let mut context = Context::new(&SHA256);
     context.update(&[algorithm as u8]);
-    context.update(&(token.len() as u64).to_le_bytes());
+    context.update(&key_set.to_le_bytes());
     context.update(token.as_bytes());
-    context.update(jwks.as_bytes());
     digest(context)
 }
 

@@ -1,0 +1,30 @@
+//! From an Authorization header, a tenant and a path to a decision: no text may pass that the issuer did not sign.
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use gateway::{
+    DevelopmentIssuer, GatewayMetrics,
+    normalize::normalize,
+    policy::{CheckInput, Policy, PolicySettings},
+};
+use libfuzzer_sys::fuzz_target;
+use service_kit::{SystemClock, metrics::Metrics};
+
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().expect("a folder for the key");
+    let issuer = DevelopmentIssuer::open(dir.path(), Arc::new(SystemClock)).expect("a new key");
+    let text = include_str!("../../opa/fiware/service.rego");
+    let settings = PolicySettings { token_cache_entries: 100, ..PolicySettings::default() };
+    let metrics = GatewayMetrics::register(&Metrics::new());
+    Policy::new("service.rego", text, settings, issuer.jwks(), metrics).expect("the repository's policy")
+});
+
+fuzz_target!(|asked: (&str, &str, &str)| {
+    let (authorization, tenant, path) = asked;
+    let Ok(path) = normalize(path) else { return };
+    let headers = [("authorization", authorization), ("fiware-service", tenant)];
+    let headers = headers.map(|(name, value)| (name.into(), value.into()));
+    let decision = POLICY.decide(CheckInput::new("GET", &path, "mesh", "HTTP/1.1", headers));
+    assert!(!decision.expect("a decision").allowed);
+});
