@@ -66,7 +66,7 @@ pub(crate) fn measure(args: MeasureArgs) -> Result<()> {
         [] => GROUPS.to_vec(),
         only => only.iter().map(String::as_str).collect(),
     };
-    let circumstances = circumstances(&bench)?;
+    let circumstances = circumstances(&bench, &args)?;
     let commit_time = bench.effort.step;
     eprintln!("committing to {}", bench.folder.display());
     let commits = floor::commit_rates(&bench.folder, commit_time)?;
@@ -128,20 +128,30 @@ fn prepare(args: &MeasureArgs) -> Result<Bench> {
     Ok(Bench { program, own_program, folder: args.folder.canonicalize()?, effort, sizes })
 }
 
-fn circumstances(bench: &Bench) -> Result<Circumstances> {
+fn circumstances(bench: &Bench, args: &MeasureArgs) -> Result<Circumstances> {
     let output = Program::new(&bench.program).arg("version").output()?;
     let version =
         String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned();
     let folder = bench.program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    let shown = std::env::args().skip(1).filter(|argument| !argument.contains('/'));
     Ok(Circumstances {
         machine: machine::describe(),
         commit: machine::commit(),
         date: machine::today(),
-        command: ["bench/run".to_owned()].into_iter().chain(shown).collect::<Vec<_>>().join(" "),
+        command: command(args),
         profile: format!("{version}, profile {folder}"),
         connections: bench.effort.connections,
         p99_limit_millis: bench.effort.p99_limit.as_millis(),
         load_before: machine::load_average(),
     })
+}
+
+/// What to type for the same figures.
+fn command(args: &MeasureArgs) -> String {
+    let mut words = vec!["bench/run".to_owned()];
+    words.extend(args.quick.then(|| "--quick".to_owned()));
+    words.extend(args.write.then(|| "--write".to_owned()));
+    if !args.only.is_empty() {
+        words.push(format!("--only {}", args.only.join(",")));
+    }
+    words.join(" ")
 }
