@@ -300,6 +300,23 @@ async fn what_has_expired_is_invisible_at_once_and_swept_later(bench: Bench) {
     assert!(bench.write(&s, append("e", &[("a", json!(3))])).await.unwrap().created);
 }
 
+async fn an_expiry_that_was_moved_counts_whatever_was_written_between(bench: Bench) {
+    let s = scope("t", "/");
+    let expiring = |after_us: i64| {
+        let end = ngsi::time::format_us(START_US + after_us);
+        let mut operation = append("e", &[("dateExpires", json!(end))]);
+        operation.update.attributes["dateExpires"].attribute_type = Some("DateTime".to_owned());
+        operation
+    };
+    bench.write(&s, expiring(1_000_000)).await.unwrap();
+    bench.write(&s, append("e", &[("a", json!(1))])).await.unwrap();
+    bench.write(&s, expiring(3_000_000)).await.unwrap();
+    bench.write(&s, append("e", &[("a", json!(2))])).await.unwrap();
+    assert_eq!(bench.system.sweep_expired(START_US + 2_000_000).await.unwrap(), 0);
+    assert_eq!(bench.value(&s, "e", "a").await, json!(2));
+    assert_eq!(bench.system.sweep_expired(START_US + 3_000_000).await.unwrap(), 1);
+}
+
 async fn subscriptions_keep_their_epochs(bench: Bench) {
     let tenant = Tenant::from_header(Some("t")).unwrap();
     let path = PathPattern::parse("/#").unwrap();
@@ -380,5 +397,6 @@ suite!(
     lists_are_in_order_of_creation_and_come_in_pages,
     a_far_page_is_as_right_as_a_near_one,
     what_has_expired_is_invisible_at_once_and_swept_later,
+    an_expiry_that_was_moved_counts_whatever_was_written_between,
     subscriptions_keep_their_epochs,
 );

@@ -34,6 +34,8 @@ pub(crate) struct Slot {
     encoded: Option<Bytes>,
     /// Whether the database has a row for it.
     has_row: bool,
+    /// Creation and expiry in that row: they are part of indexes.
+    indexed: Option<(i64, Option<i64>)>,
     changed: bool,
 }
 
@@ -42,6 +44,7 @@ impl Slot {
         Self {
             path: stored.entity.path.clone(),
             entity_type: stored.entity.entity_type.clone(),
+            indexed: Some((stored.entity.created_us, stored.expires_us)),
             stored: Some(stored),
             encoded: None,
             has_row: true,
@@ -51,7 +54,7 @@ impl Slot {
 
     /// A row that was only made to be locked: there is no entity yet.
     pub(crate) fn reserved(path: ServicePath, entity_type: String) -> Self {
-        Self { path, entity_type, stored: None, encoded: None, has_row: true, changed: true }
+        Self { path, entity_type, stored: None, encoded: None, has_row: true, indexed: None, changed: true }
     }
 
     fn fresh(path: ServicePath, entity_type: String) -> Self {
@@ -71,6 +74,8 @@ pub(crate) struct PlannedRow {
     pub(crate) tenant: Tenant,
     pub(crate) stored: Stored,
     pub(crate) attributes: Bytes,
+    /// Its row has the same creation and expiry already: indexes stay as they are.
+    pub(crate) keeps_indexes: bool,
 }
 
 /// What the transaction has to write.
@@ -185,6 +190,7 @@ impl<'a> Batch<'a> {
                         tenant: key.tenant.clone(),
                         stored: stored.clone(),
                         attributes: attributes.clone(),
+                        keeps_indexes: slot.indexed == Some((stored.entity.created_us, stored.expires_us)),
                     }),
                     (None, _) if slot.has_row => plan.deletes.push((
                         key.tenant.clone(),

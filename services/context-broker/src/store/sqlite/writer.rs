@@ -32,15 +32,23 @@ static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
     )
 });
 
-static PUT: LazyLock<Bulk> = LazyLock::new(|| {
+static PUT: LazyLock<Bulk> =
+    LazyLock::new(|| put(", created_us = excluded.created_us, expires_us = excluded.expires_us"));
+
+/// Leaves the columns alone that are in the list indexes: SQLite rewrites an index when a column of it is set, also to the
+/// value that it has.
+static PUT_IN_PLACE: LazyLock<Bulk> = LazyLock::new(|| put(""));
+
+fn put(also_set: &str) -> Bulk {
     Bulk::new(
         &format!("INSERT INTO entity ({COLUMNS}) VALUES "),
         "(?,?,?,?,?,?,?,?,?,?)",
-        " ON CONFLICT (tenant, id, path, type) DO UPDATE SET attributes = excluded.attributes, \
-         version = excluded.version, created_us = excluded.created_us, modified_us = excluded.modified_us, \
-         expires_us = excluded.expires_us, measures = excluded.measures",
+        &format!(
+            " ON CONFLICT (tenant, id, path, type) DO UPDATE SET attributes = excluded.attributes, \
+             version = excluded.version, modified_us = excluded.modified_us, measures = excluded.measures{also_set}"
+        ),
     )
-});
+}
 
 /// Batches of more operations than this are applied off the runtime's workers.
 const INLINE_BATCH: usize = 16;
@@ -182,9 +190,25 @@ async fn write(
             .execute(&mut **transaction)
             .await?;
     }
-    for (statement, chunk) in PUT.chunks(&plan.puts) {
+    let (in_place, others): (Vec<_>, Vec<_>) = plan.puts.iter().partition(|row| row.keeps_indexes);
+    put_rows(transaction, &PUT_IN_PLACE, &in_place).await?;
+    put_rows(transaction, &PUT, &others).await?;
+    outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await?;
+    sqlx::query("UPDATE sequence SET value = ? WHERE name = 'entity_version'")
+        .bind(last_version)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+async fn put_rows(
+    transaction: &mut Transaction<'_, Sqlite>,
+    statements: &'static Bulk,
+    rows: &[&PlannedRow],
+) -> Result<(), StoreError> {
+    for (statement, chunk) in statements.chunks(rows) {
         let mut query = sqlx::query(statement);
-        for PlannedRow { tenant, stored, attributes } in chunk {
+        for PlannedRow { tenant, stored, attributes, .. } in chunk {
             let entity = &stored.entity;
             query = query
                 .bind(tenant.as_str())
@@ -200,11 +224,6 @@ async fn write(
         }
         query.execute(&mut **transaction).await?;
     }
-    outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await?;
-    sqlx::query("UPDATE sequence SET value = ? WHERE name = 'entity_version'")
-        .bind(last_version)
-        .execute(&mut **transaction)
-        .await?;
     Ok(())
 }
 
