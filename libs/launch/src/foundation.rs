@@ -17,6 +17,9 @@ use crate::config::{AdminConfig, Backends, ProcessConfig};
 /// How often the shared backends are asked whether they are there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The need that the services themselves are: `/readyz` answers before they do.
+const SERVICES: &str = "services";
+
 /// What the services of a process stand on. Cheap to clone, but for the data directory's lock.
 pub struct Foundation {
     pub bus: Arc<dyn Bus>,
@@ -34,6 +37,7 @@ impl Foundation {
     pub async fn lay(config: &ProcessConfig, data_dir: &Path) -> Result<Self> {
         let lock = store::lock_data_dir(data_dir)?;
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
+        readiness.expect(SERVICES);
         let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness).await?;
         let bus = open_bus(config)?;
         let soft_state = open_soft_state(&config.backends)?;
@@ -48,6 +52,11 @@ impl Foundation {
             admin_address,
             _data_dir: lock,
         })
+    }
+
+    /// Says that all services of the process serve: only now can it become ready.
+    pub fn started(&self) {
+        self.readiness.set(SERVICES, Ok(()));
     }
 }
 

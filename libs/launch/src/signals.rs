@@ -17,6 +17,7 @@ pub async fn until_signal(
     services: &[Running],
     shutdown: &ShutdownConfig,
 ) -> Result<ExitCode> {
+    foundation.started();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (code, grace) = tokio::select! {
         _ = interrupt.recv() => (ExitCode::SUCCESS, QUICK_GRACE),

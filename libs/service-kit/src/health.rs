@@ -12,6 +12,12 @@ impl Readiness {
         Self::default()
     }
 
+    /// Declares a need that will be set later: until then the process is not ready.
+    pub fn expect(&self, need: &str) {
+        let mut needs = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        needs.entry(need.to_owned()).or_insert_with(|| Err("starting".to_owned()));
+    }
+
     /// Records the state of one need, such as `context-broker.store`. Unknown needs are not ready until first set.
     pub fn set(&self, need: &str, state: Result<(), String>) {
         let mut needs = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -32,5 +38,21 @@ impl Readiness {
     pub fn is_ready(&self) -> bool {
         let needs = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         !needs.is_empty() && needs.values().all(Result::is_ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expected_need_keeps_the_process_from_being_ready_until_it_is_set() {
+        let readiness = Readiness::new();
+        readiness.set("bus", Ok(()));
+        readiness.expect("services");
+        readiness.expect("bus");
+        assert!(!readiness.is_ready());
+        readiness.set("services", Ok(()));
+        assert!(readiness.is_ready());
     }
 }

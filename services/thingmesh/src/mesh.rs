@@ -73,6 +73,7 @@ impl Mesh {
         )
         .await?;
         services.push(gateway);
+        foundation.started();
         Ok(Self { foundation, services })
     }
 
