@@ -99,7 +99,8 @@ impl Sent {
 
     /// The entity holds the last acknowledged value, or a later one that was sent.
     pub fn current_fault(&self, value: i64) -> Option<String> {
-        if !self.sent.contains(&value) && !(self.acknowledged.is_empty() && value == 0) {
+        let untouched = self.acknowledged.is_empty() && value == 0;
+        if !untouched && !self.sent.contains(&value) {
             return Some(format!("{value} was never sent"));
         }
         (value < self.last_acknowledged())

@@ -72,12 +72,12 @@ async fn provision(entrances: &Entrances, factory: &Factory) {
     let groups = entrances.north().get("/iot/services", &caller).await.expect(200).json();
     assert_eq!(groups["count"], 1, "{groups}");
 
-    let device = |&(id, entity, foo, bar, ..): &(&str, &str, &str, &str, bool, bool)| {
+    let device = |&(id, entity, foo_name, bar_name, ..): &(&str, &str, &str, &str, bool, bool)| {
         json!({
             "device_id": id, "entity_name": entity, "entity_type": "Bot", "timezone": "Europe/Zurich",
             "attributes": [
-                { "object_id": foo, "name": "foo", "type": "Integer" },
-                { "object_id": bar, "name": "bar", "type": "Integer" },
+                { "object_id": foo_name, "name": "foo", "type": "Integer" },
+                { "object_id": bar_name, "name": "bar", "type": "Integer" },
             ],
             "static_attributes": [{ "name": "category", "type": "Text", "value": "sensor" }],
         })
@@ -111,8 +111,8 @@ async fn subscribe(entrances: &Entrances, factory: &Factory) {
 
 async fn sense(entrances: &Entrances, factory: &Factory, value: i64, sent: &mut BTreeMap<Series, Vec<i64>>) {
     let caller = entrances.caller(factory.tenant);
-    for &(device, entity, foo_name, bar_name, foo, bar) in factory.devices {
-        let measures: Vec<(&str, &str)> = [(foo, foo_name, "foo"), (bar, bar_name, "bar")]
+    for &(device, entity, foo_name, bar_name, senses_foo, senses_bar) in factory.devices {
+        let measures: Vec<(&str, &str)> = [(senses_foo, foo_name, "foo"), (senses_bar, bar_name, "bar")]
             .iter()
             .filter(|it| it.0)
             .map(|it| (it.1, it.2))

@@ -1,5 +1,7 @@
 //! The programs as a person or a supervisor meets them: commands, signals, and what they say when something is wrong.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     fs,
     net::TcpListener,

@@ -1,5 +1,7 @@
 //! kill -9 of the whole mesh in one process, again and again under load: nothing acknowledged is missing, nothing doubled.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};

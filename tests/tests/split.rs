@@ -1,5 +1,7 @@
 //! Split mode over real Kafka, PostgreSQL and Redis: the scenario, the kills, the restarts of servers, readiness, traces.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use rand::seq::SliceRandom;

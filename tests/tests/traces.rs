@@ -1,5 +1,7 @@
 //! The mesh seen from outside: one trace per reading, correlators, metrics, health, and logs that tell no secrets.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use serde_json::json;
