@@ -9,9 +9,13 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 /// A first line longer than this is left as it is.
 const MAX_LINE: usize = 16 * 1024;
@@ -24,16 +28,17 @@ pub(super) struct RequestLine<S> {
 }
 
 enum State {
-    /// No line break yet.
-    Collecting(Vec<u8>),
+    /// No line break yet, and when to give up: the parser's own time limit starts with the first byte that it sees.
+    Collecting(Vec<u8>, Pin<Box<Sleep>>),
     /// What was collected is being handed on; the number of bytes already handed on.
     Replaying(Vec<u8>, usize),
     Passing,
 }
 
 impl<S> RequestLine<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, state: State::Collecting(Vec::new()) }
+    /// A first line that is not there after `patience` ends the connection.
+    pub(super) fn new(inner: S, patience: Duration) -> Self {
+        Self { inner, state: State::Collecting(Vec::new(), Box::pin(sleep(patience))) }
     }
 }
 
@@ -86,10 +91,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestLine<S> {
                     }
                     return Poll::Ready(Ok(()));
                 }
-                State::Collecting(bytes) => {
+                State::Collecting(bytes, patience) => {
                     let mut chunk = [0; CHUNK];
                     let mut read = ReadBuf::new(&mut chunk);
-                    ready!(Pin::new(&mut this.inner).poll_read(cx, &mut read))?;
+                    if Pin::new(&mut this.inner).poll_read(cx, &mut read)?.is_pending() {
+                        ready!(patience.as_mut().poll(cx));
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
                     let read = read.filled();
                     bytes.extend_from_slice(read);
                     if read.is_empty() || read.contains(&b'\n') || bytes.len() > MAX_LINE {
@@ -135,7 +143,7 @@ mod tests {
     /// What comes out when `parts` come in one by one.
     async fn through(parts: &[&str]) -> String {
         let (mut near, far) = tokio::io::duplex(64 * 1024);
-        let mut reading = RequestLine::new(far);
+        let mut reading = RequestLine::new(far, Duration::from_secs(1));
         let write = async {
             for part in parts {
                 near.write_all(part.as_bytes()).await.unwrap();
@@ -174,5 +182,23 @@ mod tests {
     async fn a_first_line_without_end_is_not_kept_for_ever() {
         let long = format!("GET /{}>", "a".repeat(MAX_LINE));
         assert_eq!(through(&[&long, "b"]).await, format!("{long}b"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_line_that_comes_too_slowly_ends_the_connection() {
+        let (mut near, far) = tokio::io::duplex(64);
+        let mut reading = RequestLine::new(far, Duration::from_secs(1));
+        let write = async {
+            while near.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let read = async {
+            let ended = reading.read_to_end(&mut Vec::new()).await;
+            drop(reading);
+            ended
+        };
+        let (ended, ()) = tokio::join!(read, write);
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -97,8 +97,9 @@ impl ConnectionServer {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let service = TowerToHyperService::new(self.router.clone());
-        let connection =
-            self.builder.serve_connection(TokioIo::new(RequestLine::new(stream)), service).into_owned();
+        let patience = Duration::from_millis(self.listener.limits.head_timeout_ms);
+        let stream = TokioIo::new(RequestLine::new(stream, patience));
+        let connection = self.builder.serve_connection(stream, service).into_owned();
         let watched = graceful.watch(connection);
         let open = metrics.connections.get_or_create(&self.labels).clone();
         open.inc();
