@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
 use thingmesh_tests::{
+    client::{Caller, Client},
     load::{Entrances, Load, TENANTS, counter_series, current},
     mesh::{Mesh, Options},
     scenario::{SCENARIO_TENANTS, basic_sense},
@@ -24,7 +29,7 @@ fn seeded() -> StdRng {
 }
 
 fn direct(mesh: &Mesh) -> Entrances {
-    let at = |url: String| vec![thingmesh_tests::client::Client::new(url)];
+    let at = |url: String| vec![Client::new(url)];
     Entrances {
         broker: at(mesh.broker()),
         north: at(mesh.north()),
@@ -138,4 +143,56 @@ async fn what_was_acknowledged_at_the_last_moment_is_there_after_a_stop_that_was
     }
     let faults = load.judge(Duration::from_secs(20)).await;
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long"]
+async fn ten_minutes_of_load_with_a_kill_a_minute_lose_nothing_and_memory_stays_flat() {
+    let minutes = number_from("TEST_SOAK_MINUTES", 10);
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let load = Load::start(through_the_gateway(&mesh, &TENANTS)).await;
+    for minute in 1..=minutes {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let megabytes = mesh.process().resident_bytes() / 1_000_000;
+        println!("minute {minute}: {megabytes} MB, {}", load.ledger.summary());
+        assert!(megabytes < 300, "{megabytes} MB after a minute of light load");
+        mesh.kill9();
+        mesh.restart().await;
+    }
+    let faults = load.judge(Duration::from_secs(120)).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long"]
+async fn a_million_entities_survive_a_kill_and_are_found_without_reading_them_all() {
+    let count = number_from("TEST_ENTITIES", 1_000_000);
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let (broker, caller) = (Client::new(mesh.broker()), Caller::of("acme"));
+    for first in (0..count).step_by(1_000) {
+        let entity = |n| json!({ "id": format!("e{n}"), "type": "T", "n": { "type": "Number", "value": n } });
+        let entities: Vec<Value> = (first..(first + 1_000).min(count)).map(entity).collect();
+        let batch = json!({ "actionType": "append", "entities": entities });
+        broker.post("/v2/op/update", &caller, &batch).await.expect(204);
+    }
+    mesh.kill9();
+    mesh.restart().await;
+    let listed = broker.get("/v2/entities?limit=1&options=count", &caller).await.expect(200);
+    assert_eq!(listed.header("fiware-total-count"), Some(count.to_string().as_str()));
+    for n in [0, count / 2, count - 1] {
+        let asked = Instant::now();
+        let entity = broker.get(&format!("/v2/entities/e{n}"), &caller).await.expect(200).json();
+        assert_eq!(entity["n"]["value"], n);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    let megabytes = mesh.process().resident_bytes() / 1_000_000;
+    assert!(megabytes < 300, "{megabytes} MB with {count} entities on disk");
+}
+
+/// A smaller or larger run than the usual one.
+#[allow(clippy::disallowed_methods, reason = "the size of a long run may be set from outside")]
+fn number_from(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -90,7 +90,11 @@ impl Writer {
         if let Err(error) = transaction.commit().await {
             // A failed COMMIT may have been made durable all the same: trust nothing that is in memory.
             self.parts.cache.clear();
-            return Err(WriteError::Unknown(error.to_string()));
+            return Err(match StoreError::from(error) {
+                // The log's commit record is written last: when there was no room for all of it, nothing is committed.
+                full @ StoreError::Full(_) => full.into(),
+                other => WriteError::Unknown(other.to_string()),
+            });
         }
         *self.version.lock() = last_version;
         for (key, group) in plan.groups {
