@@ -3,6 +3,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
+/// How much of a refused body is read and thrown away, and for how long.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// The declared or the received size is above the limit; holds what is known of it.
@@ -18,10 +22,12 @@ pub enum BodyError {
 /// Reads a whole body of at most `limit` bytes, waiting at most `idle` for each part.
 pub async fn read_body<B>(mut body: B, limit: u64, idle: Duration) -> Result<Bytes, BodyError>
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Send,
 {
     let declared = body.size_hint().lower();
     if declared > limit {
+        linger(body);
         return Err(BodyError::TooLarge(declared));
     }
     let mut first = Bytes::new();
@@ -32,6 +38,7 @@ where
         let Ok(data) = frame.map_err(|_| BodyError::Aborted)?.into_data() else { continue };
         let length = (first.len() + all.len() + data.len()) as u64;
         if length > limit {
+            linger(body);
             return Err(BodyError::TooLarge(length));
         }
         // Most bodies come in one part: keep it without a copy.
@@ -46,6 +53,28 @@ where
         }
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Reads on for a while and throws away what comes. A connection that is closed while its client still sends is reset,
+/// and the client then never sees the answer that says why.
+#[allow(clippy::disallowed_methods, reason = "bounded in bytes and time, and without effect")]
+fn linger<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Send,
+{
+    tokio::spawn(async move {
+        let mut left = LINGER_BYTES;
+        let drain = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(LINGER_TIME, drain).await
+    });
 }
 
 #[cfg(test)]
