@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::bus_metrics::BusMetrics;
 use crate::config::{AdminConfig, Backends, ProcessConfig};
+use crate::signals::Signals;
 
 /// How often the shared backends are asked whether they are there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,12 +30,14 @@ pub struct Foundation {
     pub readiness: Readiness,
     pub tasks: Tasks,
     pub admin_address: SocketAddr,
+    pub(crate) signals: Signals,
     _data_dir: DirLock,
 }
 
 impl Foundation {
     /// Locks the data directory, binds the admin port and connects the backends. Fails before any work is done.
     pub async fn lay(config: &ProcessConfig, data_dir: &Path) -> Result<Self> {
+        let signals = Signals::catch()?;
         let lock = store::lock_data_dir(data_dir)?;
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
         readiness.expect(SERVICES);
@@ -50,6 +53,7 @@ impl Foundation {
             readiness,
             tasks,
             admin_address,
+            signals,
             _data_dir: lock,
         })
     }

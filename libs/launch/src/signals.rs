@@ -2,12 +2,25 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use service_kit::Running;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Mutex,
+};
 
 use crate::{Foundation, ShutdownConfig};
 
 /// Within this after SIGINT everything has ended.
 const QUICK_GRACE: Duration = Duration::from_millis(1_500);
+
+/// SIGINT and SIGTERM, caught from the moment this is made: a signal during start is not lost, and does not end the process
+/// before it can stop in order.
+pub(crate) struct Signals(Mutex<(Signal, Signal)>);
+
+impl Signals {
+    pub(crate) fn catch() -> Result<Self> {
+        Ok(Self(Mutex::new((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))))
+    }
+}
 
 /// Serves until a signal or a failed task, then stops the services, last started first.
 ///
@@ -18,7 +31,8 @@ pub async fn until_signal(
     shutdown: &ShutdownConfig,
 ) -> Result<ExitCode> {
     foundation.started();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = foundation.signals.0.lock().await;
+    let (interrupt, terminate) = &mut *signals;
     let (code, grace) = tokio::select! {
         _ = interrupt.recv() => (ExitCode::SUCCESS, QUICK_GRACE),
         _ = terminate.recv() => {
@@ -26,7 +40,7 @@ pub async fn until_signal(
             tracing::info!(drain_ms = shutdown.drain_ms, "draining");
             tokio::select! {
                 () = tokio::time::sleep(shutdown.drain()) => {}
-                () = either(&mut interrupt, &mut terminate) => return Ok(ExitCode::from(130)),
+                () = either(interrupt, terminate) => return Ok(ExitCode::from(130)),
             }
             (ExitCode::SUCCESS, shutdown.grace())
         }
@@ -37,7 +51,7 @@ pub async fn until_signal(
     };
     tokio::select! {
         () = stop_all(foundation, services, grace) => Ok(code),
-        () = either(&mut interrupt, &mut terminate) => Ok(ExitCode::from(130)),
+        () = either(interrupt, terminate) => Ok(ExitCode::from(130)),
     }
 }
 

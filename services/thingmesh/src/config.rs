@@ -162,14 +162,12 @@ mod tests {
 
     #[test]
     fn what_is_shown_hides_every_password() {
-        let config = MeshConfig::load(&args(
-            &[
-                "backends.postgres=postgres://u:hunter2@h/d",
-                "time-series.store={ postgres = { url = 'postgres://u:hunter2@h/d' } }",
-            ],
-            0,
-        ))
-        .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mesh.toml");
+        let own_store = "[time-series]\nstore = { postgres = { url = 'postgres://u:hunter2@h/d' } }";
+        std::fs::write(&file, own_store).unwrap();
+        let flags = args(&["backends.postgres=postgres://u:hunter2@h/d"], 0);
+        let config = MeshConfig::load(&CommonArgs { config: Some(file), ..flags }).unwrap();
         let shown = config.shown().unwrap();
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("[context-broker]"), "{shown}");

@@ -81,7 +81,7 @@ impl Default for Config {
             store: StoreConfig::Sqlite,
             postgres_schema: "time_series".into(),
             dialect: Dialect::default(),
-            max_body_bytes: 20 << 20,
+            max_body_bytes: 8 << 20,
             http: HttpLimits::default(),
             sealing: Options::default(),
             retention_days: 0,

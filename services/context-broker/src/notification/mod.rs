@@ -20,15 +20,8 @@ mod history;
 mod matching;
 mod notifier;
 mod own_history;
-mod ownership;
 mod pending;
-mod postgres;
-mod row;
-mod schema;
-mod sqlite;
 mod store;
-#[cfg(test)]
-mod suite;
 mod target;
 
 use std::sync::Arc;
@@ -39,10 +32,10 @@ use service_kit::Tasks;
 pub use delivery::DeliveryOptions;
 pub(crate) use notifier::Notifier;
 pub(crate) use own_history::OwnHistory;
-pub use pending::{DeliveryState, SubscriptionKey};
-pub use postgres::PostgresNotificationStore;
-pub use sqlite::SqliteNotificationStore;
-pub use store::{Bounds, NotificationStore};
+pub use pending::SubscriptionKey;
+pub use store::{
+    Bounds, DeliveryState, NotificationStore, PostgresNotificationStore, SqliteNotificationStore,
+};
 
 use crate::subscription::Registry;
 

@@ -47,10 +47,6 @@ impl Http {
         Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    pub(crate) fn base(&self) -> &str {
-        &self.base
-    }
-
     pub(crate) async fn get(&self, caller: &Caller, path: &str) -> Result<Answer> {
         self.send(Method::GET, caller, path, None).await
     }

@@ -45,10 +45,6 @@ impl Scenario {
         Self { http, mint, board, checks: Vec::new() }
     }
 
-    pub(crate) fn http(&self) -> &Http {
-        &self.http
-    }
-
     fn check(&mut self, name: impl Into<String>, fault: Option<String>) {
         let check = Check { name: name.into(), fault };
         self.board.checked(&check);

@@ -9,12 +9,13 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use store::{PostgresConfig, StoreError, position};
 
 use super::{
+    Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
+    history_records,
     ownership::Ownership,
-    pending::{Completion, DeliveryState, Pending, SubscriptionKey},
     row::{PendingRow, StateRow, States, pass, take_in, touched},
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
-    store::{Bounds, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded, history_records},
 };
+use crate::notification::pending::{Completion, Pending, SubscriptionKey};
 
 /// Tries of one transaction.
 const TRIES: u32 = 8;

@@ -49,6 +49,6 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
 pub(super) const PENDING: &str =
     "seq, tenant, subscription, revision, lane, target, body, commit_time_us, attempts";
 
-/// Columns of a state in the order of [`super::pending::DeliveryState`].
+/// Columns of a state in the order of [`crate::notification::DeliveryState`].
 pub(super) const STATE: &str = "times_sent, last_notification_us, last_success_us, last_success_code, \
     last_failure_us, last_failure_reason, fails_counter, accepted_us, closed_revision";

@@ -7,7 +7,20 @@ use bus::Outgoing;
 use scope::Tenant;
 use store::StoreError;
 
-use super::pending::{Completion, DeliveryState, NewDelivery, Pending, SubscriptionKey};
+mod ownership;
+mod postgres;
+mod row;
+mod schema;
+mod sqlite;
+mod state;
+#[cfg(test)]
+mod suite;
+
+pub use postgres::PostgresNotificationStore;
+pub use sqlite::SqliteNotificationStore;
+pub use state::DeliveryState;
+
+use super::pending::{Completion, NewDelivery, Pending, SubscriptionKey};
 
 /// One subscription matched by one change.
 #[derive(Clone, Debug)]

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use scope::Tenant;
 use store::StoreError;
 
-use super::{
-    pending::{Completion, DeliveryState, Fate, Pending, SubscriptionKey},
-    store::{Effect, HistoryPart, Match},
-};
+use super::{DeliveryState, Effect, HistoryPart, Match};
+use crate::notification::pending::{Completion, Fate, Pending, SubscriptionKey};
 use crate::subscription::SubscriptionId;
 
 #[derive(sqlx::FromRow, Debug)]

@@ -10,10 +10,10 @@ use service_kit::{ManualClock, Tasks};
 use store::{PostgresConfig, group_commit::GroupCommitOptions, testing};
 
 use super::{
-    PostgresNotificationStore, SqliteNotificationStore,
-    pending::{Completion, Fate, NewDelivery, Pending, SubscriptionKey, Target},
-    store::{Bounds, Effect, Gate, HistoryPart, Intake, Match, NotificationStore, Recorded},
+    Bounds, Effect, Gate, HistoryPart, Intake, Match, NotificationStore, PostgresNotificationStore, Recorded,
+    SqliteNotificationStore,
 };
+use crate::notification::pending::{Completion, Fate, NewDelivery, Pending, SubscriptionKey, Target};
 use crate::{
     store::postgres::{PostgresOptions, PostgresStore},
     subscription::SubscriptionId,

@@ -9,11 +9,12 @@ use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 use store::{SqlitePools, StoreError, position};
 
 use super::{
-    pending::{Completion, DeliveryState, Pending, SubscriptionKey},
+    Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
+    history_records,
     row::{PendingRow, StateRow, States, pass, take_in, touched},
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
-    store::{Bounds, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded, history_records},
 };
+use crate::notification::pending::{Completion, Pending, SubscriptionKey};
 
 pub struct SqliteNotificationStore {
     pools: SqlitePools,
