@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bench::{
     cases::{Bench, GROUPS, Results, Sizes},
     floor, load, machine,
@@ -70,16 +70,20 @@ pub(crate) fn measure(args: MeasureArgs) -> Result<()> {
     let commit_time = bench.effort.step;
     eprintln!("committing to {}", bench.folder.display());
     let commits = floor::commit_rates(&bench.folder, commit_time)?;
-    let mut results = Results::default();
+    let (mut results, mut failed) = (Results::default(), Vec::new());
     for group in groups {
         eprintln!("measuring {group} (load average {:.1})", machine::load_average());
-        bench.measure(group, &mut results).with_context(|| format!("group {group}"))?;
+        if let Err(error) = bench.measure(group, &mut results) {
+            eprintln!("{group}: {error:#}");
+            failed.push(group);
+        }
     }
     let report = Report { circumstances, commits, results };
     print!("{}", report.tables());
     if args.write {
         report.write(Path::new("."))?;
     }
+    anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }
 
@@ -100,9 +104,9 @@ fn prepare(args: &MeasureArgs) -> Result<Bench> {
     };
     let effort = load::Effort {
         connections: if args.quick { args.connections.min(8) } else { args.connections },
-        warm_up: seconds(2, 100),
-        step: seconds(4, 200),
-        steady: seconds(8, 300),
+        warm_up: seconds(1, 100),
+        step: seconds(3, 200),
+        steady: seconds(6, 300),
         // Nothing is to be read from a quick run, also not on a machine that is busy with other tests.
         p99_limit: if args.quick { Duration::from_secs(10) } else { Duration::from_millis(25) },
     };
