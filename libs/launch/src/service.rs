@@ -62,7 +62,7 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
             tracing::warn!("{warning}");
         }
         let foundation = Foundation::lay(&process, &args.data_dir).await?;
-        let running = start(service, &foundation).await?;
+        let running = foundation.unless_interrupted(start(service, &foundation)).await?;
         tracing::info!(service = running.name(), addresses = ?running.addresses(), "serving");
         let code = until_signal(&foundation, &[running], &process.shutdown).await;
         telemetry.shutdown().await;

@@ -1,6 +1,6 @@
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use service_kit::Running;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -19,6 +19,18 @@ pub(crate) struct Signals(Mutex<(Signal, Signal)>);
 impl Signals {
     pub(crate) fn catch() -> Result<Self> {
         Ok(Self(Mutex::new((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))))
+    }
+}
+
+impl Foundation {
+    /// Runs `start` to its end, or until a signal comes first: then the process ends, as nothing serves yet.
+    pub async fn unless_interrupted<T>(&self, start: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut signals = self.signals.0.lock().await;
+        let (interrupt, terminate) = &mut *signals;
+        tokio::select! {
+            started = start => started,
+            () = either(interrupt, terminate) => bail!("interrupted during start"),
+        }
     }
 }
 

@@ -19,6 +19,17 @@ impl Mesh {
     /// Starts everything. What is started stops again if a later part fails, because the process then ends.
     pub(crate) async fn start(config: &MeshConfig, data_dir: &Path) -> Result<Self> {
         let foundation = Foundation::lay(&config.process(), data_dir).await?;
+        let services =
+            foundation.unless_interrupted(Self::start_services(&foundation, config, data_dir)).await?;
+        foundation.started();
+        Ok(Self { foundation, services })
+    }
+
+    async fn start_services(
+        foundation: &Foundation,
+        config: &MeshConfig,
+        data_dir: &Path,
+    ) -> Result<Vec<Running>> {
         let mut services = Vec::new();
 
         let broker = context_broker::start(
@@ -73,8 +84,7 @@ impl Mesh {
         )
         .await?;
         services.push(gateway);
-        foundation.started();
-        Ok(Self { foundation, services })
+        Ok(services)
     }
 
     /// Stops all services, last started first, within two seconds.

@@ -96,6 +96,7 @@ impl Device {
     }
 
     /// The Ultralight text of one measure.
+    #[allow(clippy::disallowed_names, reason = "the scenario's attributes are called so")]
     pub(crate) fn measure(&self, foo: u32, bar: u32) -> String {
         let (f, b) = (self.foo_name, self.bar_name);
         match self.senses {

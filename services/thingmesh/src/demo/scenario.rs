@@ -182,6 +182,7 @@ impl Scenario {
         Ok(ledger)
     }
 
+    #[allow(clippy::disallowed_names, reason = "the scenario's attributes are called so")]
     async fn measure(
         &self,
         caller: &Caller,
