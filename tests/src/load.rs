@@ -269,7 +269,10 @@ impl Load {
     }
 
     async fn judge_series(&self, series: &Series, sent: &Sent, limit: Duration) -> Vec<String> {
-        let mut faults: Vec<String> = sent.current_fault(self.current(series).await).into_iter().collect();
+        // A measure that went by the bus is acknowledged before the entity holds it.
+        let caught_up = |current: &Vec<i64>| current.iter().all(|value| sent.current_fault(*value).is_none());
+        let current = self.settle(limit, async || Ok(vec![self.current(series).await]), caught_up).await;
+        let mut faults: Vec<String> = current.iter().filter_map(|value| sent.current_fault(*value)).collect();
         let whole = |points: &Vec<i64>| sent.missing(points).is_empty();
         let points = self.settle(limit, async || self.history(series).await, whole).await;
         faults.extend(sent.history_faults(&points).into_iter().map(|fault| format!("history: {fault}")));

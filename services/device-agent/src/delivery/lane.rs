@@ -169,7 +169,16 @@ impl Lane {
         (updates, counts)
     }
 
-    async fn divert(&self, jobs: Vec<Job>) {
+    async fn divert(&self, mut jobs: Vec<Job>) {
+        // Nobody waits any more and nothing was promised. Its device may have gone on at another replica: applied later,
+        // this measure would overwrite a newer one.
+        jobs.retain(|job| {
+            let abandoned = job.answer.is_closed();
+            if abandoned {
+                Metrics::count(&self.metrics.broker_calls, "abandoned");
+            }
+            !abandoned
+        });
         if jobs.is_empty() {
             return;
         }
@@ -209,7 +218,7 @@ impl Job {
             Some(refused) => outcome.and(Err(refused)),
             None => outcome,
         };
-        // The client may have gone; its measure is delivered all the same.
+        // The client may have gone meanwhile.
         self.answer.send(outcome).ok();
     }
 }
