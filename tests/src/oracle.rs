@@ -58,6 +58,8 @@ impl Ledger {
                     return true;
                 }
                 Ok(501..=599) => inner.unavailable += 1,
+                // The server says that it does not know either: the store went away in the middle of its commit.
+                Ok(500) if text().contains("the outcome of the write is not known") => inner.unanswered += 1,
                 Ok(status) => inner.wrong.push(format!("{series:?} {value}: {status} {}", text())),
                 Err(_) => inner.unanswered += 1,
             }

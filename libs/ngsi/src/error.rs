@@ -85,6 +85,8 @@ pub struct Error {
     pub failed: Option<Failed>,
 }
 
+const OUTCOME_UNKNOWN: &str = "the outcome of the write is not known, it may have been applied";
+
 impl Error {
     pub fn new(word: ErrorWord, description: impl Into<Cow<'static, str>>) -> Self {
         Self { word, description: description.into(), failed: None }
@@ -180,6 +182,15 @@ impl Error {
 
     pub fn internal() -> Self {
         Self::new(ErrorWord::InternalServerError, "internal error, see the log of the broker")
+    }
+
+    /// The store broke off while it committed: repeating the request may apply it twice.
+    pub fn outcome_unknown() -> Self {
+        Self::new(ErrorWord::InternalServerError, OUTCOME_UNKNOWN)
+    }
+
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.word == ErrorWord::InternalServerError && self.description == OUTCOME_UNKNOWN
     }
 
     pub fn unavailable() -> Self {

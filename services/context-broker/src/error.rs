@@ -44,7 +44,11 @@ pub(crate) fn answer_of(error: WriteError) -> ngsi::Error {
             tracing::warn!(%error, "write not taken");
             ngsi::Error::unavailable()
         }
-        WriteError::Unknown(_) | WriteError::Internal(_) => {
+        WriteError::Unknown(_) => {
+            tracing::warn!(%error, "write broken off");
+            ngsi::Error::outcome_unknown()
+        }
+        WriteError::Internal(_) => {
             tracing::error!(%error, "write failed");
             ngsi::Error::internal()
         }

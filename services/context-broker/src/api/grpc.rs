@@ -148,7 +148,8 @@ fn result_of(result: Result<Applied, Error>) -> v1::UpdateResult {
     match result {
         Ok(applied) => v1::UpdateResult { version: applied.version, ..v1::UpdateResult::default() },
         Err(error) => v1::UpdateResult {
-            code: code(error.word).into(),
+            // A measure has an id: it may be sent again, and counts once.
+            code: if error.is_outcome_unknown() { tonic::Code::Aborted } else { code(error.word) }.into(),
             error: error.word.as_str().to_owned(),
             description: error.description.into_owned(),
             version: 0,
