@@ -39,7 +39,16 @@ impl Call {
     pub(super) async fn read(api: &Api, request: Request) -> Result<Self, Response> {
         let (head, body) = request.into_parts();
         let refuse = |error: Error| error_response(&error);
-        let checked = check_head(api, &head.method, &head.uri, &head.headers, &body).map_err(refuse)?;
+        let checked = match check_head(api, &head.method, &head.uri, &head.headers, &body) {
+            Ok(checked) => checked,
+            Err(error) => {
+                // The body is read on for a while and dropped: a sender that is cut off does not see why.
+                if error.word == ErrorWord::RequestEntityTooLarge {
+                    payload(api, body).await.ok();
+                }
+                return Err(refuse(error));
+            }
+        };
         let Some((resource, parts)) = checked.found.map_err(refuse)? else {
             return Err(refuse(Error::bad_request(
                 "Service not found. Check your URL as probably it is wrong.",
