@@ -1,7 +1,10 @@
 //! From an Authorization header, a tenant and a path to a decision: no text may pass that the issuer did not sign.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use gateway::{
     DevelopmentIssuer, GatewayMetrics,
@@ -24,7 +27,8 @@ fuzz_target!(|asked: (&str, &str, &str)| {
     let (authorization, tenant, path) = asked;
     let Ok(path) = normalize(path) else { return };
     let headers = [("authorization", authorization), ("fiware-service", tenant)];
-    let headers = headers.map(|(name, value)| (name.into(), value.into()));
-    let decision = POLICY.decide(CheckInput::new("GET", &path, "mesh", "HTTP/1.1", headers));
+    let headers = HashMap::from(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let input = CheckInput { method: "GET", path: &path, host: "mesh", protocol: "HTTP/1.1", headers: &headers };
+    let decision = POLICY.decide(&input);
     assert!(!decision.expect("a decision").allowed);
 });

@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut status = http::StatusCode::OK;
         for _ in 0..ROUNDS {
             let started = Instant::now();
-            status = policy.decide(CheckInput::from_request(&head, head.uri.path()))?.status;
+            status = policy.decide(&CheckInput::from_request(&head, head.uri.path()))?.status;
             times.push(started.elapsed());
         }
         times.sort_unstable();

@@ -26,10 +26,12 @@ impl Authorization for ExtAuthz {
         let attributes = request.into_inner().attributes;
         let http = attributes.and_then(|attributes| attributes.request).and_then(|request| request.http);
         let http = http.ok_or_else(|| Status::invalid_argument("attributes.request.http is missing"))?;
-        let input = || {
-            let headers =
-                http.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-            CheckInput::new(&http.method, &http.path, &http.host, &http.protocol, headers)
+        let input = CheckInput {
+            method: &http.method,
+            path: &http.path,
+            host: &http.host,
+            protocol: &http.protocol,
+            headers: &http.headers,
         };
         let authorization = http.headers.get("authorization").map(String::as_str);
         let decision = self.guard.ask(Asker::ExtAuthz, authorization, input).await;

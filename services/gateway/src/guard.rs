@@ -21,7 +21,7 @@ impl Guard {
     /// Judges a request that came to the gateway itself.
     pub(crate) async fn judge(&self, head: &request::Parts, path: &str) -> Decision {
         let token = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        self.ask(Asker::Http, token, || CheckInput::from_request(head, path)).await
+        self.ask(Asker::Http, token, CheckInput::from_request(head, path)).await
     }
 
     /// Judges what `input` describes. `authorization` is the header's value.
@@ -29,15 +29,15 @@ impl Guard {
         &self,
         asker: Asker,
         authorization: Option<&str>,
-        input: impl Fn() -> CheckInput,
+        input: CheckInput<'_>,
     ) -> Decision {
-        let mut decision = self.decide(input());
+        let mut decision = self.decide(&input);
         if decision.status == StatusCode::UNAUTHORIZED || !decision.allowed {
             let token = authorization.and_then(|value| value.strip_prefix("Bearer "));
             if let Some(token) = token
                 && self.keyring.refresh_for(token).await
             {
-                decision = self.decide(input());
+                decision = self.decide(&input);
             }
         }
         let outcome = match decision {
@@ -54,7 +54,7 @@ impl Guard {
         self.metrics.decisions.get_or_create(&labels).inc();
     }
 
-    fn decide(&self, input: CheckInput) -> Decision {
+    fn decide(&self, input: &CheckInput<'_>) -> Decision {
         let started = Instant::now();
         let decision = self.policy.decide(input).unwrap_or_else(|error| {
             tracing::error!(%error, "request not judged; refused");

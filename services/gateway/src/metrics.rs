@@ -42,6 +42,8 @@ pub struct GatewayMetrics {
     pub(crate) decision_seconds: Histogram,
     /// Requests refused because the policy could not be evaluated.
     pub(crate) policy_failures: Counter,
+    /// Decisions that were made before and still held.
+    pub(crate) decisions_remembered: Counter,
     pub(crate) token_cache_hits: Counter,
     pub(crate) token_verifications: Counter,
     pub(crate) key_refreshes: Counter,
@@ -55,9 +57,11 @@ impl GatewayMetrics {
         let own = Self {
             decisions: Family::default(),
             decision_seconds: Histogram::new([
-                0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.01, 0.1,
+                0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.000_5,
+                0.001, 0.01, 0.1,
             ]),
             policy_failures: Counter::default(),
+            decisions_remembered: Counter::default(),
             token_cache_hits: Counter::default(),
             token_verifications: Counter::default(),
             key_refreshes: Counter::default(),
@@ -72,6 +76,11 @@ impl GatewayMetrics {
                 "policy_failures",
                 "Requests refused because the policy could not be evaluated",
                 own.policy_failures.clone(),
+            );
+            registry.register(
+                "decisions_remembered",
+                "Requests allowed because the same was allowed before",
+                own.decisions_remembered.clone(),
             );
             registry.register("token_cache_hits", "Tokens known to be genuine", own.token_cache_hits.clone());
             registry.register(

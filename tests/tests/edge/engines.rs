@@ -1,6 +1,6 @@
 //! The table on the two policy engines: the real OPA and the embedded one.
 
-use std::process::Command;
+use std::{collections::HashMap, process::Command};
 
 use gateway::{
     GatewayMetrics,
@@ -77,11 +77,12 @@ impl Embedded {
     }
 
     pub(crate) fn ask(&self, headers: &Headers) -> Answer {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (name.as_str().into(), value.as_str().unwrap_or_default().into()));
-        let input = CheckInput::new("GET", "/orion/v2/entities", "mesh", "HTTP/1.1", headers);
-        let Decision { allowed, status, headers, body } = self.0.decide(input).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let headers: HashMap<String, String> =
+            headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        let path = "/orion/v2/entities";
+        let input = CheckInput { method: "GET", path, host: "mesh", protocol: "HTTP/1.1", headers: &headers };
+        let Decision { allowed, status, headers, body } = self.0.decide(&input).unwrap();
         let headers: Map<String, Value> =
             headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().into())).collect();
         json!({
