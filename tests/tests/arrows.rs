@@ -17,7 +17,7 @@ const ASSEMBLIES: [&str; 3] = ["thingmesh", "thingmesh-tests", "thingmesh-bench"
 fn forbidden(package: &str) -> Vec<&'static str> {
     let runtime = ["tokio", "axum", "tonic", "hyper", "sqlx", "rdkafka", "redis"];
     let mut names: Vec<&'static str> = match package {
-        "thingmesh-scope" | "thingmesh-ngsi" => {
+        "thingmesh-scope" | "thingmesh-ngsi" | "thingmesh-jexl" => {
             let mut names = runtime.to_vec();
             names.extend([
                 "prost",
