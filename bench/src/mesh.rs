@@ -4,7 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -46,16 +46,9 @@ impl Mesh {
         let mut command = Command::new(program);
         command.arg("up").arg("--data-dir").arg(data.path()).arg("--port-offset").arg(offset.to_string());
         let log = data.path().join("bench.log");
-        let started = Instant::now();
         let mut server = Server::spawn(&mut command, &log)?;
-        while !is_ready(local(ADMIN + offset)) {
-            if server.has_ended() || started.elapsed() > PATIENCE {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                bail!("{} is not ready after {:?}; it said:\n{said}", program.display(), started.elapsed());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let start_time = started.elapsed();
+        let start_time = wait_until_ready(&mut server, local(ADMIN + offset), &log)
+            .with_context(|| program.display().to_string())?;
         Ok(Self { server, start_time, program: program.to_owned(), data, offset })
     }
 
@@ -121,12 +114,38 @@ pub fn tenant_headers() -> String {
     format!("fiware-service: {TENANT}\r\nfiware-servicepath: /\r\n")
 }
 
-fn local(port: u16) -> SocketAddr {
+/// Waits for the first "ready" of a server that was just started; returns how long it took since its start.
+pub(crate) fn wait_until_ready(server: &mut Server, admin: SocketAddr, log: &Path) -> Result<Duration> {
+    while !is_ready(admin) {
+        let so_far = server.age();
+        if server.has_ended() || so_far > PATIENCE {
+            let said = std::fs::read_to_string(log).unwrap_or_default();
+            bail!("not ready after {so_far:?}; it said:\n{said}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(server.age())
+}
+
+pub(crate) fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
     call(admin, |out| request(out, "GET", "/readyz", "", &[])).is_ok_and(|(status, _, _)| status == 200)
+}
+
+/// Ports on loopback that are free now.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // All are held until the last one is known, so that no two are the same.
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(local(0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 /// An offset with which all ports of the mesh are free now, and below those that the kernel gives to clients.

@@ -14,31 +14,39 @@ use anyhow::{Context, Result};
 /// A server of ours in a process of its own; ended when dropped.
 pub struct Server {
     child: Child,
+    started: Instant,
 }
 
 impl Server {
     /// Starts a program whose output goes to `log`.
     pub fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let log = fs::File::create(log)?;
+        let started = Instant::now();
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .with_context(|| format!("{:?} does not start", command.get_program()))?;
-        Ok(Self { child })
+        Ok(Self { child, started })
     }
 
     /// Starts a program and returns the first line that it prints.
     pub fn spawn_speaking(command: &mut Command) -> Result<(Self, String)> {
+        let started = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
             BufReader::new(output).read_line(&mut line)?;
         }
-        let server = Self { child };
+        let server = Self { child, started };
         anyhow::ensure!(!line.is_empty(), "{:?} ended before it said anything", command.get_program());
         Ok((server, line.trim().to_owned()))
+    }
+
+    /// Time since it was told to start.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub fn id(&self) -> u32 {

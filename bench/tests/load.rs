@@ -84,6 +84,9 @@ fn a_stall_counts_for_every_request_that_was_due_meanwhile() {
 
 #[test]
 fn requests_that_are_never_answered_are_failures_with_the_time_they_waited() {
+    if store::testing::too_long_for_quick() {
+        return;
+    }
     let target = Target { address: stalling_server(10, Duration::from_secs(60)), connections: 1 };
     let load = Load::Open { rate: 100.0, duration: Duration::from_secs(1) };
     let outcome = drive(target, &gets(), load).unwrap();

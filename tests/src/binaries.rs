@@ -6,19 +6,18 @@ use std::path::PathBuf;
 
 /// The file of program `name`, or `None` after saying why the test is skipped.
 ///
-/// `./test` builds the programs first and sets `TEST_BINARIES` to their folder. Without it a test of the programs would run
-/// against whatever was built last; so it is skipped, unless `TEST_REQUIRE_SERVERS=1`.
+/// `./test` builds the programs first and requires them (`TEST_REQUIRE_SERVERS=1`). Otherwise a test of the programs would
+/// run against whatever was built last; so it is skipped, unless `TEST_BINARIES` names their folder (1: beside the test).
 ///
 /// # Panics
 /// When the programs are required and this one was not built.
 pub fn program(name: &str) -> Option<PathBuf> {
-    let required = std::env::var("TEST_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
     let folder = match std::env::var("TEST_BINARIES") {
         Ok(folder) if !folder.is_empty() && folder != "1" => PathBuf::from(folder),
         Ok(folder) if folder == "1" => beside_this_test(),
-        _ if required => beside_this_test(),
+        _ if store::testing::required() => beside_this_test(),
         _ => {
-            println!("skipped: needs TEST_BINARIES, the folder of the built programs");
+            store::testing::skip("needs TEST_BINARIES, the folder of the built programs");
             return None;
         }
     };

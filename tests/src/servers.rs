@@ -1,7 +1,5 @@
 //! Real Kafka, PostgreSQL and Redis that belong to one test: started, killed, restarted and ended by it.
 
-#![allow(clippy::disallowed_methods, reason = "tests learn of their tools through the environment")]
-
 use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -29,7 +27,7 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub fn start(name: &'static str) -> Option<Self> {
-        if std::env::var("TEST_REQUIRE_SERVERS").as_deref() != Ok("1") {
+        if !store::testing::required() {
             store::testing::server("TEST_TOOLS_DIR")?;
         }
         let dir = tempfile::tempdir().expect("a scratch directory");

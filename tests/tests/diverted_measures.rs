@@ -57,7 +57,8 @@ impl Broker {
     }
 }
 
-async fn start_agent(data_dir: &Path, broker: SocketAddr) -> Running {
+async fn start_agent(data_dir: &Path, broker: SocketAddr) -> (Running, Metrics) {
+    let metrics = Metrics::new();
     let mut config = device_agent::Config {
         north_port: 0,
         south_port: 0,
@@ -72,9 +73,18 @@ async fn start_agent(data_dir: &Path, broker: SocketAddr) -> Running {
         clock: Arc::new(SystemClock),
         broker: grpc::remote(&format!("http://{broker}")).unwrap(),
         readiness: Readiness::new(),
-        metrics: Metrics::new(),
+        metrics: metrics.clone(),
     };
-    device_agent::start(config, deps).await.unwrap()
+    (device_agent::start(config, deps).await.unwrap(), metrics)
+}
+
+/// How many measures the agent has put on the bus.
+fn diverted(metrics: &Metrics) -> u32 {
+    let text = metrics.encode();
+    let count = text
+        .lines()
+        .find_map(|line| line.strip_prefix("thingmesh_device_agent_measures_total{outcome=\"diverted\"} "));
+    count.map_or(0, |count| count.parse().unwrap())
 }
 
 async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: String) -> u16 {
@@ -121,7 +131,7 @@ async fn measures_are_applied_once_and_in_order_although_the_broker_dies_under_l
     let (broker_dir, agent_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let broker = Broker::start(broker_dir.path(), 0).await;
     let address = broker.grpc;
-    let agent = start_agent(agent_dir.path(), address).await;
+    let (agent, metrics) = start_agent(agent_dir.path(), address).await;
     let (north, south) = (agent.addresses()["north"], agent.addresses()["south"]);
     let scope = [("fiware-service", "t"), ("fiware-servicepath", "/p")];
     let group = json!({"services": [{"apikey": "k", "resource": "/iot/d", "entity_type": "Room"}]});
@@ -142,8 +152,7 @@ async fn measures_are_applied_once_and_in_order_although_the_broker_dies_under_l
         eventually("some are written", || written.of("Room:d0").len() >= 5).await;
         watching.cancel();
         broker.kill().await;
-        // Long enough that some measures of each device meet a dead broker.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("measures meet the dead broker", || diverted(&metrics) >= DEVICES).await;
         Broker::start(broker_dir.path(), address.port()).await
     };
     let (_, broker) = futures::join!(load, fault);

@@ -5,6 +5,7 @@ mod broker;
 mod fan_out;
 mod history;
 mod measure;
+mod rest;
 mod scaling;
 mod seed;
 mod sink;
@@ -19,6 +20,7 @@ use anyhow::Result;
 pub use authorization::Authorization;
 pub use fan_out::FanOut;
 pub use measure::Journey;
+pub use rest::Rest;
 pub use scaling::{Point, Scaling};
 
 use crate::{
@@ -70,14 +72,6 @@ impl Row {
     }
 }
 
-/// How a fresh mesh starts and rests.
-#[derive(Clone, Copy, Debug)]
-pub struct Rest {
-    pub start_time: Duration,
-    /// Bytes, after a while without requests.
-    pub resident: u64,
-}
-
 /// Everything that was measured.
 #[derive(Default)]
 pub struct Results {
@@ -97,7 +91,7 @@ impl Bench {
     /// Measures one group and adds what it finds.
     pub fn measure(&self, group: &str, results: &mut Results) -> Result<()> {
         match group {
-            "rest" => results.rest = Some(self.rest()?),
+            "rest" => results.rest = Some(rest::rest(self)?),
             "broker" => results.rows.extend(broker::one_entity(self)?),
             "list" => results.rows.push(broker::list(self)?),
             "measure" => {
@@ -144,14 +138,6 @@ impl Bench {
         let floor = Floor::start(&self.own_program, &Canned { status, content_type, body })?;
         let of_floor = self.capacity(floor.address, requests, &floor.server)?;
         Ok(Row { key, title: title.into(), per_request: 1, mesh: of_mesh, floor: of_floor })
-    }
-
-    fn rest(&self) -> Result<Rest> {
-        // The second start: the first one reads the program from the disk.
-        drop(self.mesh()?);
-        let mesh = self.mesh()?;
-        std::thread::sleep(self.effort.steady);
-        Ok(Rest { start_time: mesh.start_time, resident: mesh.server.resident()? })
     }
 }
 

@@ -210,6 +210,9 @@ async fn beyond_the_hard_limit_the_oldest_records_go_and_are_counted() {
 
 #[tokio::test]
 async fn another_topic_in_the_same_file_does_not_push_unread_records_out() {
+    if store::testing::too_long_for_quick() {
+        return;
+    }
     let tiny =
         Retention { hard_bytes: 40_000, soft_bytes: 0, keep_ms: 0, every_ms: 5, ..Retention::default() };
     let mut bench = Bench::new(tiny).await;

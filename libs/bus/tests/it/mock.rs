@@ -13,6 +13,9 @@ use crate::{
 
 #[tokio::test]
 async fn the_relay_catches_up_after_the_cluster_was_away() {
+    if store::testing::too_long_for_quick() {
+        return;
+    }
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("things", 2, 1).unwrap();
     let config = KafkaConfig { partitions: 2, ..KafkaConfig::new(cluster.bootstrap_servers()) };

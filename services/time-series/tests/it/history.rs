@@ -226,11 +226,17 @@ proptest! {
 
     #[test]
     fn the_embedded_store_does_what_the_model_does(steps in steps(), head_bytes in 0usize..3_000, log_bytes in 0usize..3_000, chunk_rows in 1usize..9) {
+        if store::testing::too_long_for_quick() {
+            return Ok(());
+        }
         run(Engine::embedded(Options { head_bytes, log_bytes, chunk_rows }), &steps);
     }
 
     #[test]
     fn the_embedded_store_does_what_the_model_does_when_nothing_is_sealed(steps in steps()) {
+        if store::testing::too_long_for_quick() {
+            return Ok(());
+        }
         run(Engine::embedded(Options::default()), &steps);
     }
 }
