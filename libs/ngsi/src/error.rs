@@ -96,6 +96,12 @@ impl Error {
         Self::new(ErrorWord::BadRequest, description)
     }
 
+    /// The same with words before its description.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.description = format!("{prefix}{}", self.description).into();
+        self
+    }
+
     /// The JSON of the request does not parse.
     pub fn json_syntax() -> Self {
         Self::new(ErrorWord::ParseError, "Errors found in incoming JSON buffer")
@@ -172,6 +178,14 @@ impl Error {
             ErrorWord::NoResourcesAvailable,
             "You cannot use more than one geo location attribute when creating an entity. Use ignoreType metadata if \
              you want to add additional informative locations.",
+        )
+    }
+
+    /// Reading what the query asks for took longer than `limit_ms`.
+    pub fn query_too_slow(limit_ms: u64) -> Self {
+        Self::new(
+            ErrorWord::NoResourcesAvailable,
+            format!("the query takes longer than {limit_ms} ms, restrict it by type or id"),
         )
     }
 

@@ -5,6 +5,7 @@
 //! request body ─ parse ─► EntityUpdate ─ update::apply(&mut Option<Entity>) ─► Outcome   (what the event says)
 //! URL, body ─ query::parse ─► EntityQuery ─ matches(&Entity)                             (what a store can't push down)
 //! body ─ subscription::parse ─► Subscription ─ matches(&ChangeView) ─► notification body
+//! georel, geometry, coords ─ geo::GeoQuery ─ holds(&Shape)                               (and where to look for it)
 //! Entity ─ render ─► bytes
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! DateTime values as `YYYY-MM-DDThh:mm:ss.sssZ`, so that equal values are equal JSON.
 
 pub mod error;
+pub mod geo;
 pub mod model;
 pub mod parse;
 pub mod query;

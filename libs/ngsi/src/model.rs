@@ -31,6 +31,11 @@ impl Entity {
         let value = self.attributes.get(DATE_EXPIRES)?.value.as_str()?;
         crate::time::parse_us(value)
     }
+
+    /// Where it is: its one location attribute.
+    pub fn location(&self) -> Option<crate::geo::Shape> {
+        self.attributes.values().find_map(crate::geo::Shape::of)
+    }
 }
 
 /// An attribute. Its serde form is what the store holds and what events carry:

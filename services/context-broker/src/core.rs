@@ -45,7 +45,10 @@ impl Core {
     }
 
     pub(crate) async fn apply_one(&self, write: Write) -> Result<Applied, Error> {
-        let result = self.store.apply(write).await.map_err(answer_of);
+        let result = match write.has_storable_key() {
+            true => self.store.apply(write).await.map_err(answer_of),
+            false => Err(Error::bad_request("Too long entity id/type/servicePath combination")),
+        };
         self.metrics.update(&result);
         result
     }

@@ -41,7 +41,7 @@ pub(crate) async fn run(
         names.unwrap_or_default().into_iter().map(str::to_owned).collect::<Vec<String>>()
     };
     let selection = Selection { ids: owned(pushed.ids), types: owned(pushed.types) };
-    if !(pushed.complete && query.order_by.is_empty()) {
+    if !pushed.complete || query.is_sorted() {
         return filter(store, scope, &selection, query).await;
     }
     let entities = match u32::try_from(query.limit).unwrap_or(u32::MAX) {
@@ -62,7 +62,7 @@ async fn filter(
     selection: &Selection,
     query: &EntityQuery,
 ) -> Result<Page, StoreError> {
-    let sorted = !query.order_by.is_empty();
+    let sorted = query.is_sorted();
     let end = query.offset.saturating_add(query.limit);
     let mut kept: Vec<Arc<Entity>> = Vec::new();
     let mut total = 0;
@@ -80,7 +80,7 @@ async fn filter(
             }
         }
         if sorted && kept.len() > end.saturating_mul(2).max(CHUNK as usize) {
-            kept.sort_by(|a, b| query.compare(a, b));
+            query.sort(&mut kept);
             kept.truncate(end);
         }
         let page_is_full = !sorted && !query.count && kept.len() >= end;
@@ -89,7 +89,7 @@ async fn filter(
         }
     }
     if sorted {
-        kept.sort_by(|a, b| query.compare(a, b));
+        query.sort(&mut kept);
     }
     let entities = kept.into_iter().skip(query.offset).take(query.limit).collect();
     Ok(Page { entities, total: query.count.then_some(total) })

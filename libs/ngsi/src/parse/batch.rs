@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     EntityUpdate, Error, ErrorWord, UpdateAction,
+    geo::GeoQuery,
     query::{EntitySelector, Pattern},
 };
 
@@ -35,12 +36,11 @@ pub struct BatchQuery {
     pub expression: QueryExpression,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueryExpression {
     pub q: Option<String>,
     pub mq: Option<String>,
-    /// georel, geometry and coords, if any of them is there.
-    pub has_geo: bool,
+    pub geo: Option<GeoQuery>,
 }
 
 pub fn batch(body: &[u8], format: BodyFormat) -> Result<Batch, Error> {
@@ -192,6 +192,7 @@ fn expression(node: Node) -> Result<QueryExpression, Error> {
         return Err(Error::bad_request("expression is empty"));
     }
     let mut expression = QueryExpression::default();
+    let (mut georel, mut geometry, mut coords) = (None, None, None);
     for (key, node) in members {
         let Node::Scalar(Value::String(text)) = node else {
             return Err(Error::bad_request(format!("{key} is not a string")));
@@ -202,13 +203,33 @@ fn expression(node: Node) -> Result<QueryExpression, Error> {
         match key.as_str() {
             "q" => expression.q = Some(text),
             "mq" => expression.mq = Some(text),
-            "georel" | "geometry" | "coords" => expression.has_geo = true,
+            "georel" => georel = Some(text),
+            "geometry" => geometry = Some(text),
+            "coords" => coords = Some(text),
             other => {
                 return Err(Error::bad_request(format!("Unrecognized field in JSON payload: /{other}/")));
             }
         }
     }
+    expression.geo = geo(georel, geometry, coords)?;
     Ok(expression)
+}
+
+fn geo(
+    georel: Option<String>,
+    geometry: Option<String>,
+    coords: Option<String>,
+) -> Result<Option<GeoQuery>, Error> {
+    match (georel, geometry, coords) {
+        (None, None, None) => Ok(None),
+        (Some(georel), Some(geometry), Some(coords)) => {
+            let query = GeoQuery::parse(&georel, &geometry, &coords);
+            query.map(Some).map_err(|error| error.prefixed("error parsing geo-query fields: "))
+        }
+        _ => Err(Error::bad_request(
+            "partial geo expression: geometry, georel and coords have to be provided together",
+        )),
+    }
 }
 
 fn strings(node: Node, field: &str) -> Result<Vec<String>, Error> {

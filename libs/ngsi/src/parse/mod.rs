@@ -6,6 +6,7 @@ mod entity;
 mod geo;
 mod json;
 mod names;
+mod notification;
 mod plain_text;
 #[cfg(test)]
 mod property_test;
@@ -20,5 +21,6 @@ pub use names::{
     IdentifierKind, MAX_IDENTIFIER, check_attribute_name, check_entity_id, check_entity_type, has_forbidden,
     identifier,
 };
+pub use notification::notification;
 pub use plain_text::value_from_text;
 pub use value::{canonical_number, date_value, type_of_value};

@@ -21,6 +21,8 @@ pub enum OrderToken {
     Created,
     Modified,
     Path,
+    /// `geo:distance`, in a query about what is near; in others it orders nothing.
+    Distance,
     Attribute(String),
 }
 
@@ -41,6 +43,7 @@ pub fn parse_order(text: &str) -> Result<Vec<OrderKey>, Error> {
             "dateCreated" => OrderToken::Created,
             "dateModified" => OrderToken::Modified,
             "servicePath" => OrderToken::Path,
+            "geo:distance" => OrderToken::Distance,
             other => OrderToken::Attribute(other.to_owned()),
         };
         if keys.iter().any(|key| key.token == token) {
@@ -54,8 +57,8 @@ pub fn parse_order(text: &str) -> Result<Vec<OrderKey>, Error> {
     Ok(keys)
 }
 
-/// Compares by the keys; ties are broken by creation time, then id.
-pub(super) fn compare_entities(a: &Entity, b: &Entity, keys: &[OrderKey]) -> Ordering {
+/// Compares by the keys; ties are broken by creation time, then id. `distances`: of `a` and `b`, in metres.
+pub(super) fn compare_entities(a: &Entity, b: &Entity, keys: &[OrderKey], distances: (f64, f64)) -> Ordering {
     for key in keys {
         let ordering = match &key.token {
             OrderToken::Id => a.id.cmp(&b.id),
@@ -63,6 +66,7 @@ pub(super) fn compare_entities(a: &Entity, b: &Entity, keys: &[OrderKey]) -> Ord
             OrderToken::Created => a.created_us.cmp(&b.created_us),
             OrderToken::Modified => a.modified_us.cmp(&b.modified_us),
             OrderToken::Path => a.path.cmp(&b.path),
+            OrderToken::Distance => distances.0.total_cmp(&distances.1),
             OrderToken::Attribute(name) => compare_values(attribute_value(a, name), attribute_value(b, name)),
         };
         let ordering = if key.descending { ordering.reverse() } else { ordering };

@@ -1,9 +1,12 @@
 //! Entities by id, type and pattern, and whole queries.
 
-use std::cmp::Ordering;
+use std::ops::Deref;
 
-use super::{Expression, OrderKey, Pattern, order};
-use crate::Entity;
+use super::{Expression, OrderKey, OrderToken, Pattern, order};
+use crate::{
+    Entity,
+    geo::{CellRange, GeoQuery},
+};
 
 /// Page size of a list without `limit`.
 pub const DEFAULT_LIMIT: usize = 20;
@@ -40,7 +43,8 @@ pub struct EntityQuery {
     pub selectors: Vec<EntitySelector>,
     pub q: Option<Expression>,
     pub mq: Option<Expression>,
-    /// Empty: by creation time.
+    pub geo: Option<GeoQuery>,
+    /// Empty: by distance when the query is about what is near, else by creation time.
     pub order_by: Vec<OrderKey>,
     pub limit: usize,
     pub offset: usize,
@@ -54,6 +58,7 @@ impl Default for EntityQuery {
             selectors: Vec::new(),
             q: None,
             mq: None,
+            geo: None,
             order_by: Vec::new(),
             limit: DEFAULT_LIMIT,
             offset: 0,
@@ -69,7 +74,9 @@ pub struct PushDown<'a> {
     pub ids: Option<Vec<&'a str>>,
     /// The entity's type is one of these.
     pub types: Option<Vec<&'a str>>,
-    /// With these two conditions nothing is left for [`EntityQuery::matches`]: the store may page and count by itself.
+    /// The cell of the entity's location is in one of these ranges.
+    pub cells: Option<Vec<CellRange>>,
+    /// With the conditions on id and type nothing is left for [`EntityQuery::matches`]: the store may page and count by itself.
     pub complete: bool,
 }
 
@@ -79,11 +86,30 @@ impl EntityQuery {
             || self.selectors.iter().any(|s| s.matches(&entity.id, &entity.entity_type)))
             && self.q.as_ref().is_none_or(|q| q.matches(entity))
             && self.mq.as_ref().is_none_or(|mq| mq.matches(entity))
+            && self.geo.as_ref().is_none_or(|geo| geo.matches(entity))
     }
 
-    /// The order of results; a total order.
-    pub fn compare(&self, a: &Entity, b: &Entity) -> Ordering {
-        order::compare_entities(a, b, &self.order_by)
+    /// Whether results have another order than that of creation.
+    pub fn is_sorted(&self) -> bool {
+        !self.order_by.is_empty() || self.geo.as_ref().is_some_and(GeoQuery::is_near)
+    }
+
+    /// Sorts results: by what is asked for or by distance; ties by creation time, then id. A total order.
+    pub fn sort<E: Deref<Target = Entity>>(&self, entities: &mut Vec<E>) {
+        let by_distance = [OrderKey { token: OrderToken::Distance, descending: false }];
+        let near = self.geo.as_ref().filter(|geo| geo.is_near());
+        let keys = match (self.order_by.as_slice(), near) {
+            ([], Some(_)) => &by_distance,
+            (keys, _) => keys,
+        };
+        if !keys.iter().any(|key| key.token == OrderToken::Distance) {
+            return entities.sort_by(|a, b| order::compare_entities(a, b, keys, (0.0, 0.0)));
+        }
+        let distance = |entity: &Entity| near.and_then(|geo| geo.distance(entity)).unwrap_or_default();
+        let mut measured: Vec<(f64, E)> =
+            entities.drain(..).map(|entity| (distance(&entity), entity)).collect();
+        measured.sort_by(|a, b| order::compare_entities(&a.1, &b.1, keys, (a.0, b.0)));
+        entities.extend(measured.into_iter().map(|(_, entity)| entity));
     }
 
     /// Conditions that every result meets, for a store's `WHERE`.
@@ -106,7 +132,8 @@ impl EntityQuery {
         PushDown {
             ids: union(|s| &s.ids),
             types: union(|s| &s.types),
-            complete: one_plain && self.q.is_none() && self.mq.is_none(),
+            cells: self.geo.as_ref().and_then(GeoQuery::cells),
+            complete: one_plain && self.q.is_none() && self.mq.is_none() && self.geo.is_none(),
         }
     }
 }
@@ -128,11 +155,12 @@ mod tests {
     fn one_plain_selector_is_left_to_the_store() {
         let query =
             EntityQuery { selectors: vec![selector(&["a", "b"], &["T"], None)], ..EntityQuery::default() };
-        let expected = PushDown { ids: Some(vec!["a", "b"]), types: Some(vec!["T"]), complete: true };
+        let expected =
+            PushDown { ids: Some(vec!["a", "b"]), types: Some(vec!["T"]), cells: None, complete: true };
         assert_eq!(query.push_down(), expected);
         let everything =
             EntityQuery { selectors: vec![selector(&[], &[], Some(".*"))], ..EntityQuery::default() };
-        assert_eq!(everything.push_down(), PushDown { ids: None, types: None, complete: true });
+        assert_eq!(everything.push_down(), PushDown { ids: None, types: None, cells: None, complete: true });
     }
 
     #[test]
@@ -141,7 +169,7 @@ mod tests {
             selectors: vec![selector(&["a"], &["T"], None), selector(&[], &["U"], Some("^b"))],
             ..EntityQuery::default()
         };
-        let expected = PushDown { ids: None, types: Some(vec!["T", "U"]), complete: false };
+        let expected = PushDown { ids: None, types: Some(vec!["T", "U"]), cells: None, complete: false };
         assert_eq!(query.push_down(), expected);
     }
 }

@@ -8,7 +8,8 @@ pub(crate) fn is_location_type(name: &str) -> bool {
     matches!(name, "geo:json" | "geo:point" | "geo:line" | "geo:box" | "geo:polygon")
 }
 
-fn is_location(attribute: &Attribute) -> bool {
+/// Whether it is the location of its entity.
+pub(crate) fn is_location(attribute: &Attribute) -> bool {
     is_location_type(&attribute.attribute_type)
         && !attribute.value.is_null()
         && !flag(&attribute.metadata, "ignoreType")

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use apply::apply;
 pub(crate) use attribute::flag as is_flagged;
-pub(crate) use location::is_location_type;
+pub(crate) use location::{is_location, is_location_type};
 pub use operator::{OperatorName, UpdateOperator};
 
 use crate::{Attributes, Entity, Error, MetadataMap};

@@ -15,6 +15,8 @@ pub(super) enum Answer {
     /// A page of a list, with the total if it was asked for.
     List(Vec<u8>, Option<u64>),
     Text(Vec<u8>),
+    /// 200 without a body.
+    Nothing,
     /// 201 with `Location`.
     Created(String),
     /// 204; `Location` for an upsert.
@@ -37,6 +39,7 @@ impl IntoResponse for Answer {
                 }
                 response
             }
+            Self::Nothing => without_body(StatusCode::OK, None),
             Self::Created(location) => without_body(StatusCode::CREATED, Some(location)),
             Self::NoContent(location) => without_body(StatusCode::NO_CONTENT, location),
         }

@@ -1,7 +1,7 @@
 //! `/v2/op/update` and `/v2/op/query`.
 
 use ngsi::{
-    Error, ErrorWord,
+    EntityUpdate, Error, UpdateAction,
     error::{BatchItem, batch_answer},
     parse,
     query::{EntityQuery, QueryKind},
@@ -13,15 +13,39 @@ use crate::update::Operation;
 
 pub(super) async fn update(api: &Api, call: &Call) -> Result<Answer, Error> {
     let batch = parse::batch(&call.body, call.params.body_format())?;
+    apply(api, call, batch.action, batch.entities).await?;
+    Ok(Answer::DONE)
+}
+
+/// What another broker notifies is appended.
+pub(super) async fn notify(api: &Api, call: &Call) -> Result<Answer, Error> {
+    match &call.attrs_format {
+        Some(format) if format != "normalized" => {
+            let format = String::from_utf8_lossy(format.as_bytes());
+            return Err(Error::bad_request(format!(
+                "attribute render format /{format}/ not supported for notifications"
+            )));
+        }
+        _ => {}
+    }
+    let entities = parse::notification(&call.body)?;
+    apply(api, call, UpdateAction::Append, entities).await?;
+    Ok(Answer::Nothing)
+}
+
+/// Applies all; the error says what of it failed.
+async fn apply(
+    api: &Api,
+    call: &Call,
+    action: UpdateAction,
+    entities: Vec<EntityUpdate>,
+) -> Result<(), Error> {
     let scope = call.write_scope()?;
     let options = call.params.update_options();
     let names: Vec<_> =
-        batch.entities.iter().map(|entity| (entity.id.clone(), entity.entity_type.clone())).collect();
-    let operations = batch
-        .entities
-        .into_iter()
-        .map(|entity| Operation { options, ..Operation::new(batch.action, entity) })
-        .collect();
+        entities.iter().map(|entity| (entity.id.clone(), entity.entity_type.clone())).collect();
+    let operations =
+        entities.into_iter().map(|entity| Operation { options, ..Operation::new(action, entity) }).collect();
     let results = api.core.apply(&scope, operations, &call.cause()).await;
     let items: Vec<_> = names
         .iter()
@@ -32,19 +56,16 @@ pub(super) async fn update(api: &Api, call: &Call) -> Result<Answer, Error> {
             error: result.as_ref().err(),
         })
         .collect();
-    batch_answer(&items)?;
-    Ok(Answer::DONE)
+    batch_answer(&items)
 }
 
 pub(super) async fn query(api: &Api, call: &Call) -> Result<Answer, Error> {
     let request = parse::batch_query(&call.body)?;
-    if request.expression.has_geo {
-        return Err(Error::new(ErrorWord::NotImplemented, "geographic queries are not supported"));
-    }
     let query = call.params.paged(EntityQuery {
         selectors: request.selectors,
         q: expression(request.expression.q.as_deref(), QueryKind::Attributes)?,
         mq: expression(request.expression.mq.as_deref(), QueryKind::Metadata)?,
+        geo: request.expression.geo,
         ..EntityQuery::default()
     })?;
     let page = api.core.query(&call.query_scope(), &query).await?;

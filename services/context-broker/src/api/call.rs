@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use ngsi::{Error, ErrorWord};
 use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use service_kit::{
@@ -32,6 +32,8 @@ pub(super) struct Call {
     pub(super) tenant: Tenant,
     pub(super) body: Bytes,
     pub(super) body_is_text: bool,
+    /// `Ngsiv2-AttrsFormat`: how a notification was rendered.
+    pub(super) attrs_format: Option<HeaderValue>,
     service_paths: Option<Vec<PathPattern>>,
 }
 
@@ -49,13 +51,13 @@ impl Call {
                 return Err(refuse(error));
             }
         };
-        let Some((resource, parts)) = checked.found.map_err(refuse)? else {
-            return Err(refuse(Error::bad_request(
-                "Service not found. Check your URL as probably it is wrong.",
-            )));
-        };
+        let unknown =
+            || refuse(Error::bad_request("Service not found. Check your URL as probably it is wrong."));
+        let (resource, parts) = checked.found.map_err(refuse)?.ok_or_else(unknown)?;
         if !resource.allows(&head.method) {
-            return Err(method_not_allowed(resource.allow()));
+            // The original's table of methods lacks this path.
+            let untabled = resource == Resource::Notify;
+            return Err(if untabled { unknown() } else { method_not_allowed(resource.allow()) });
         }
         let tenant = if api.multiservice {
             headers::tenant(&head.headers).map_err(refuse)?
@@ -73,6 +75,7 @@ impl Call {
             tenant,
             body,
             body_is_text: checked.kind == BodyKind::Text,
+            attrs_format: head.headers.get("ngsiv2-attrsformat").cloned(),
             service_paths: checked.service_paths,
         })
     }

@@ -86,6 +86,7 @@ async fn answer(api: &Api, request: Request) -> Result<Answer, Response> {
         Resource::Subscription => subscriptions::one(api, &call).await,
         Resource::BatchUpdate => batch::update(api, &call).await,
         Resource::BatchQuery => batch::query(api, &call).await,
+        Resource::Notify => batch::notify(api, &call).await,
     };
     answer.map_err(|error| error_response(&error))
 }

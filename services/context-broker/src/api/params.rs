@@ -1,7 +1,8 @@
 //! Query parameters (ngsi-v2.md 2 and 7).
 
 use ngsi::{
-    Error, ErrorWord,
+    Error,
+    geo::GeoQuery,
     query::{
         DEFAULT_LIMIT, EntityQuery, EntitySelector, Expression, MAX_LIMIT, Pattern, QueryKind, parse_order,
     },
@@ -167,7 +168,6 @@ impl Params {
         if entity_type.is_some() && type_pattern.is_some() {
             return Err(Error::bad_request("Incompatible parameters: type, typePattern"));
         }
-        self.refuse_geography()?;
         let selector = EntitySelector {
             ids: list(id, "id")?,
             id_pattern: pattern(id_pattern, "idPattern")?,
@@ -176,7 +176,8 @@ impl Params {
         };
         let q = expression(self.get("q"), QueryKind::Attributes)?;
         let mq = expression(self.get("mq"), QueryKind::Metadata)?;
-        self.paged(EntityQuery { selectors: vec![selector], q, mq, ..EntityQuery::default() })
+        let geo = self.geography()?;
+        self.paged(EntityQuery { selectors: vec![selector], q, mq, geo, ..EntityQuery::default() })
     }
 
     /// Adds page, order and count to a query.
@@ -190,16 +191,17 @@ impl Params {
         })
     }
 
-    fn refuse_geography(&self) -> Result<(), Error> {
-        let has = |name| self.get(name).is_some();
-        let wrong = match (has("georel"), has("geometry"), has("coords")) {
-            (false, false, false) => return Ok(()),
-            (_, false, true) => "URI param /coords/ used without /geometry/",
-            (_, true, false) => "URI param /geometry/ used without /coords/",
-            (true, false, false) => "URI param /georel/ used without /geometry/",
-            (_, true, true) => {
-                return Err(Error::new(ErrorWord::NotImplemented, "geographic queries are not supported"));
+    fn geography(&self) -> Result<Option<GeoQuery>, Error> {
+        let wrong = match (self.get("georel"), self.get("geometry"), self.get("coords")) {
+            (None, None, None) => return Ok(None),
+            (Some(georel), Some(geometry), Some(coords)) => {
+                let query = GeoQuery::parse(georel, geometry, coords);
+                return query.map(Some).map_err(|error| error.prefixed("Invalid query: "));
             }
+            (_, None, Some(_)) => "URI param /coords/ used without /geometry/",
+            (_, Some(_), None) => "URI param /geometry/ used without /coords/",
+            (Some(_), None, None) => "URI param /georel/ used without /geometry/",
+            (None, Some(_), Some(_)) => "URI param /geometry/ used without /georel/",
         };
         Err(Error::bad_request(format!("Invalid query: {wrong}")))
     }
@@ -273,7 +275,7 @@ mod tests {
             ("coords=1,2", "Invalid query: URI param /coords/ used without /geometry/"),
             ("geometry=point", "Invalid query: URI param /geometry/ used without /coords/"),
             ("georel=equals", "Invalid query: URI param /georel/ used without /geometry/"),
-            ("georel=equals&geometry=point&coords=1,2", "geographic queries are not supported"),
+            ("georel=over&geometry=point&coords=1,2", "Invalid query: Invalid modifier in georel parameter"),
             ("idPattern=(", "Invalid regex for entity idPattern"),
             ("orderBy=a,!a", "duplicate orderBy token detected"),
             ("type=%ff", "invalid character in URI parameter"),

@@ -21,6 +21,7 @@ pub(super) enum Resource {
     Subscription,
     BatchUpdate,
     BatchQuery,
+    Notify,
 }
 
 /// The variable parts of a path, decoded: entity id or type or subscription id, then attribute name.
@@ -31,7 +32,7 @@ pub(super) struct Parts {
 }
 
 impl Resource {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Version,
         Self::EntryPoint,
         Self::Entities,
@@ -45,6 +46,7 @@ impl Resource {
         Self::Subscription,
         Self::BatchUpdate,
         Self::BatchQuery,
+        Self::Notify,
     ];
 
     /// As the router writes it.
@@ -63,6 +65,7 @@ impl Resource {
             Self::Subscription => "/v2/subscriptions/{subscription}",
             Self::BatchUpdate => "/v2/op/update",
             Self::BatchQuery => "/v2/op/query",
+            Self::Notify => "/v2/op/notify",
         }
     }
 
@@ -76,7 +79,7 @@ impl Resource {
             Self::Attribute => "GET, PUT, DELETE",
             Self::Value => "GET, PUT",
             Self::Subscription => "GET, DELETE, PATCH",
-            Self::BatchUpdate | Self::BatchQuery => "POST",
+            Self::BatchUpdate | Self::BatchQuery | Self::Notify => "POST",
         }
     }
 
@@ -109,6 +112,7 @@ impl Resource {
             ["v2", "subscriptions", id] => (Self::Subscription, Parts::one(decode(id)?.into_owned())),
             ["v2", "op", "update"] => (Self::BatchUpdate, Parts::default()),
             ["v2", "op", "query"] => (Self::BatchQuery, Parts::default()),
+            ["v2", "op", "notify"] => (Self::Notify, Parts::default()),
             _ => return Ok(None),
         };
         Ok(Some(found))

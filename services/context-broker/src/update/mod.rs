@@ -5,7 +5,7 @@ mod event;
 
 use std::sync::Arc;
 
-use ngsi::{Entity, EntityUpdate, UpdateAction, UpdateOptions};
+use ngsi::{Entity, EntityUpdate, UpdateAction, UpdateOptions, update::DEFAULT_ENTITY_TYPE};
 use scope::Scope;
 use service_kit::RequestContext;
 
@@ -17,6 +17,9 @@ pub type MeasureId = [u8; 16];
 
 /// Measure ids that an entity remembers: more than a sender repeats at once.
 pub const MEASURE_IDS_KEPT: usize = 32;
+
+/// Id, type and service path of an entity together, bytes.
+const MAX_KEY_BYTES: usize = 1014;
 
 /// One entity's part of a request.
 #[derive(Clone, Debug)]
@@ -48,6 +51,15 @@ pub struct Write {
     pub operation: Operation,
     /// The request that caused it: its trace and correlator go into the event.
     pub cause: RequestContext,
+}
+
+impl Write {
+    /// Whether id, type and service path together are short enough for the index of a store (ngsi-v2.md 4).
+    pub(crate) fn has_storable_key(&self) -> bool {
+        let update = &self.operation.update;
+        let entity_type = update.entity_type.as_deref().unwrap_or(DEFAULT_ENTITY_TYPE);
+        update.id.len() + entity_type.len() + self.scope.path.as_str().len() <= MAX_KEY_BYTES
+    }
 }
 
 /// What a successful operation did.

@@ -82,11 +82,17 @@ impl Request {
 
 impl Broker {
     pub async fn start() -> Self {
+        let bus = bus::EmbeddedBus::new(bus::EmbeddedOptions::default());
+        Self::start_with(Config::default(), Arc::new(bus)).await
+    }
+
+    /// With another configuration; ports and data folder are chosen here.
+    pub async fn start_with(config: Config, bus: Arc<dyn bus::Bus>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at_us(NOW_US));
-        let config = Config { port: 0, grpc_port: 0, data_dir: dir.path().to_owned(), ..Config::default() };
+        let config = Config { port: 0, grpc_port: 0, data_dir: dir.path().to_owned(), ..config };
         let deps = Deps {
-            bus: Arc::new(bus::EmbeddedBus::new(bus::EmbeddedOptions::default())),
+            bus,
             soft_state: Arc::new(soft_state::MemorySoftState::default()),
             clock: clock.clone(),
             readiness: Readiness::new(),

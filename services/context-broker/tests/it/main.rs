@@ -6,6 +6,7 @@ mod attributes;
 mod batch;
 mod broker;
 mod clients;
+mod conformance;
 mod entities;
 mod grpc;
 mod history;

@@ -1,0 +1,109 @@
+use proptest::prelude::*;
+
+use super::{
+    GeoQuery, Position, Shape, cell_of,
+    distance::{around, between},
+};
+
+fn position() -> impl Strategy<Value = Position> + Clone {
+    (-90.0_f64..=90.0, -180.0_f64..=180.0)
+        .prop_map(|(latitude, longitude)| Position::new(latitude, longitude))
+}
+
+/// Positions on a coarse grid, so that edges touch and corners meet.
+fn grid() -> impl Strategy<Value = Position> + Clone {
+    (-4_i32..=4, -4_i32..=4).prop_map(|(y, x)| Position::new(f64::from(y), f64::from(x)))
+}
+
+fn shape(at: impl Strategy<Value = Position> + Clone + 'static) -> impl Strategy<Value = Shape> {
+    let corners = (at.clone(), at.clone())
+        .prop_filter("an area", |(a, b)| a.latitude != b.latitude && a.longitude != b.longitude);
+    let closed = |mut ring: Vec<Position>| {
+        ring.extend(ring.first().copied());
+        Shape::Polygons(vec![vec![ring]])
+    };
+    prop_oneof![
+        prop::collection::vec(at.clone(), 1..3).prop_map(Shape::Points),
+        prop::collection::vec(at.clone(), 2..5).prop_map(|line| Shape::Lines(vec![line])),
+        corners.prop_map(|(a, b)| Shape::rectangle(a, b)),
+        prop::collection::vec(at, 3..4).prop_map(closed),
+    ]
+}
+
+fn is_in(cell: i64, query: &GeoQuery) -> bool {
+    query.cells().is_none_or(|ranges| ranges.iter().any(|(from, to)| (*from..=*to).contains(&cell)))
+}
+
+fn coords(positions: &[Position]) -> String {
+    let texts: Vec<String> = positions.iter().map(|p| format!("{},{}", p.latitude, p.longitude)).collect();
+    texts.join(";")
+}
+
+proptest! {
+    #[test]
+    fn what_matches_is_in_the_cells_of_the_query(
+        location in prop_oneof![shape(position()), shape(grid())],
+        a in prop_oneof![position(), grid()],
+        b in prop_oneof![position(), grid()],
+        metres in prop_oneof![0.0_f64..1000.0, 0.0_f64..20_000_000.0],
+    ) {
+        let near = GeoQuery::parse(&format!("near;maxDistance:{metres}"), "point", &coords(&[a])).unwrap();
+        prop_assert!(!near.holds(&location) || is_in(cell_of(&location), &near));
+        for georel in ["coveredBy", "intersects", "equals"] {
+            let Ok(query) = GeoQuery::parse(georel, "box", &coords(&[a, b])) else { continue };
+            prop_assert!(!query.holds(&location) || is_in(cell_of(&location), &query), "{}", georel);
+        }
+    }
+
+    #[test]
+    fn relations_agree_with_each_other(one in shape(grid()), two in shape(grid())) {
+        prop_assert_eq!(one.intersects(&two), two.intersects(&one));
+        prop_assert!(one.intersects(&one) && one.is_same_as(&one));
+        if one.is_covered_by(&two) {
+            prop_assert!(one.intersects(&two));
+        }
+        if matches!(one, Shape::Polygons(_)) {
+            prop_assert!(one.is_covered_by(&one));
+        }
+        for position in one.positions() {
+            prop_assert!(one.covers_position(position));
+        }
+    }
+
+    #[test]
+    fn rectangles_cover_what_their_edges_say(a in grid(), b in grid(), at in grid()) {
+        prop_assume!(a.latitude != b.latitude && a.longitude != b.longitude);
+        let rectangle = Shape::rectangle(a, b);
+        let bounds = rectangle.bounds();
+        let inside = (bounds.west..=bounds.east).contains(&at.longitude)
+            && (bounds.south..=bounds.north).contains(&at.latitude);
+        prop_assert_eq!(Shape::Points(vec![at]).is_covered_by(&rectangle), inside);
+        prop_assert_eq!(rectangle.intersects(&Shape::Points(vec![at])), inside);
+    }
+
+    #[test]
+    fn distances_are_a_metric(a in position(), b in position(), c in position()) {
+        prop_assert!(between(a, a) == 0.0);
+        prop_assert!((between(a, b) - between(b, a)).abs() < 1e-3);
+        prop_assert!(between(a, c) <= between(a, b) + between(b, c) + 1e-3);
+    }
+
+    #[test]
+    fn what_is_near_is_within_the_rectangles_around(a in position(), b in position(), more in 0.0_f64..1e6) {
+        let metres = between(a, b) + more;
+        let held = around(a, metres).iter().any(|bounds| {
+            (bounds.west..=bounds.east).contains(&b.longitude) && (bounds.south..=bounds.north).contains(&b.latitude)
+        });
+        prop_assert!(held);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(georel in "[a-zA-Z:;0-9.]{0,30}", geometry in "[a-z]{0,8}", coords in "[0-9,;. eE+-]{0,40}") {
+        let _refused = GeoQuery::parse(&georel, &geometry, &coords);
+        for geometry in ["point", "line", "box", "polygon"] {
+            if let Ok(query) = GeoQuery::parse("intersects", geometry, &coords) {
+                prop_assert!(query.holds(&query.shape_for_test()));
+            }
+        }
+    }
+}
