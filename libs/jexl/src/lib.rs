@@ -33,6 +33,6 @@ mod value;
 
 pub use budget::BUDGET;
 pub use expression::{Dialect, EvaluationError, Expression, Moment, Names};
-pub use syntax::{MAX_DEPTH, MAX_EXPRESSION_LEN, MAX_NODES, Problem, SyntaxError};
+pub use syntax::{MAX_DEPTH, MAX_EXPRESSION_LEN, MAX_NESTING, MAX_NODES, Problem, SyntaxError};
 pub use template::{JsonTemplate, MAX_MACROS, Template};
 pub use transform::names as transform_names;

@@ -25,8 +25,10 @@ use crate::{Dialect, transform::Applied, value::Number};
 pub const MAX_EXPRESSION_LEN: usize = 8192;
 /// Most operands, operators and literals in an expression.
 pub const MAX_NODES: usize = 1000;
-/// Deepest tree, and deepest nesting of brackets.
+/// Most levels of the tree; a chain such as `a + b + c` has one for each operator.
 pub const MAX_DEPTH: usize = 100;
+/// Deepest nesting of brackets, signs and choices.
+pub const MAX_NESTING: usize = 50;
 
 /// Why a text is no expression, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +55,7 @@ pub enum Problem {
     TooLong,
     #[error("more than {MAX_NODES} nodes")]
     TooManyNodes,
-    #[error("nested deeper than {MAX_DEPTH}")]
+    #[error("nested deeper than {MAX_NESTING}, or a chain longer than {MAX_DEPTH}")]
     TooDeep,
 }
 
@@ -121,7 +123,7 @@ fn expression(input: &mut Input<'_>) -> Parsed<Node> {
 
 /// Bounds the recursion of the parser itself.
 fn nested<T>(input: &mut Input<'_>, parse: impl FnOnce(&mut Input<'_>) -> Parsed<T>) -> Parsed<T> {
-    if input.state.nesting >= MAX_DEPTH {
+    if input.state.nesting >= MAX_NESTING {
         return Err(Problem::TooDeep);
     }
     input.state.nesting += 1;

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use jexl::{
     BUDGET,
     Dialect::{self, Agent, Broker},
-    EvaluationError, Expression, MAX_DEPTH, MAX_EXPRESSION_LEN, MAX_NODES, Problem,
+    EvaluationError, Expression, MAX_DEPTH, MAX_EXPRESSION_LEN, MAX_NESTING, MAX_NODES, Problem,
 };
 use serde_json::{Value, json};
 
@@ -26,12 +26,48 @@ fn expressions_are_bounded() {
     for (open, close) in
         [("(", ")"), ("[", "]"), ("{a:", "}"), ("!", ""), ("-", ""), ("1?", ":1"), ("1?1:", ""), ("a[", "]")]
     {
-        let text = format!("{}1{}", open.repeat(MAX_DEPTH + 1), close.repeat(MAX_DEPTH + 1));
+        let text = format!("{}1{}", open.repeat(MAX_NESTING + 1), close.repeat(MAX_NESTING + 1));
         assert_eq!(problem(&text), Some(Problem::TooDeep), "{open}");
     }
     for link in ["+1", "|trim", ".a", "[0]"] {
         assert_eq!(problem(&format!("a{}", link.repeat(MAX_DEPTH))), Some(Problem::TooDeep), "{link}");
     }
+}
+
+#[test]
+fn the_deepest_expressions_fit_a_small_stack() {
+    let deep = |open: &str, close: &str| {
+        let levels = (1..=MAX_DEPTH)
+            .rev()
+            .find(|levels| {
+                let text = format!("{}1{}", open.repeat(*levels), close.repeat(*levels));
+                problem(&text).is_none()
+            })
+            .unwrap();
+        format!("{}1{}", open.repeat(levels), close.repeat(levels))
+    };
+    let texts = [
+        deep("[", "]"),
+        deep("{a:", "}"),
+        deep("(", ")"),
+        deep("!", ""),
+        deep("-", ""),
+        deep("", "+1"),
+        deep("", "|toString"),
+        deep("1?", ":2"),
+        deep("0?1:", ""),
+        deep("[{x:1}][.x>", "-1]"),
+        deep("2|thMapper([1,2],[0,0,", "])"),
+    ];
+    let evaluate = move || {
+        for text in &texts {
+            let expression = Expression::parse(text, Broker).unwrap();
+            let result = expression.evaluate(&json!({}), NOW);
+            assert_ne!(result, json!("never"), "{text}");
+            assert_eq!(Expression::parse(&expression.to_string(), Broker), Ok(expression));
+        }
+    };
+    std::thread::Builder::new().stack_size(1024 * 1024).spawn(evaluate).unwrap().join().unwrap();
 }
 
 fn outcome(dialect: Dialect, text: &str, names: &Value) -> Result<Value, EvaluationError> {

@@ -58,7 +58,7 @@ fn try_out(text: &str, dialect: Dialect) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_parsed_prints_and_parses_to_the_same(text in expression()) {
