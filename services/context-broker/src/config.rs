@@ -32,6 +32,7 @@ pub struct Config {
     /// Entities in memory, bytes, about (SQLite only: with PostgreSQL other replicas write too).
     pub cache_bytes: u64,
     pub commit: CommitConfig,
+    pub query: QueryConfig,
     pub notification: NotificationConfig,
     pub history: HistoryConfig,
 }
@@ -46,6 +47,20 @@ pub struct CommitConfig {
     pub queue: usize,
     /// Transactions at once (PostgreSQL only: SQLite has one writer).
     pub shards: usize,
+}
+
+/// Queries that no index answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueryConfig {
+    /// A query that reads longer is refused, milliseconds; 0 = never.
+    pub max_ms: u64,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        Self { max_ms: 10_000 }
+    }
 }
 
 /// How notifications are delivered.
@@ -90,6 +105,7 @@ impl Default for Config {
             multiservice: true,
             cache_bytes: 128 * 1024 * 1024,
             commit: CommitConfig::default(),
+            query: QueryConfig::default(),
             notification: NotificationConfig::default(),
             history: HistoryConfig::default(),
         }

@@ -11,9 +11,9 @@ use scope::{PathPattern, QueryScope, Scope, Tenant};
 use service_kit::{Clock, RequestContext};
 
 use crate::{
-    error::{answer_of, answer_of_store},
+    error::{QueryError, answer_of, answer_of_query, answer_of_store},
     metrics::BrokerMetrics,
-    query::{self, Page, TypeSummary},
+    query::{self, Deadline, Page, TypeSummary},
     store::ContextStore,
     subscription::{Registry, SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
@@ -26,6 +26,8 @@ pub struct Core {
     pub(crate) subscriptions: Arc<Registry>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: BrokerMetrics,
+    /// A query that reads longer is refused, milliseconds; 0 = never.
+    pub(crate) query_ms: u64,
 }
 
 impl Core {
@@ -80,19 +82,29 @@ impl Core {
 
     /// A page of entities, with the total when the query asks for it.
     pub async fn query(&self, scope: &QueryScope, query: &EntityQuery) -> Result<Page, Error> {
-        query::run(&*self.store, scope, query).await.map_err(answer_of_store)
+        let deadline = Deadline::after(self.query_ms);
+        query::run(&*self.store, scope, query, deadline).await.map_err(|error| self.refused(error))
     }
 
     /// The types of the entities in scope, sorted by name.
     pub async fn types(&self, scope: &QueryScope) -> Result<Vec<TypeSummary>, Error> {
-        query::types(&*self.store, scope, None).await.map_err(answer_of_store)
+        let deadline = Deadline::after(self.query_ms);
+        query::types(&*self.store, scope, None, deadline).await.map_err(|error| self.refused(error))
     }
 
     /// One type; `NotFound` when no entity has it.
     pub async fn get_type(&self, scope: &QueryScope, entity_type: &str) -> Result<TypeSummary, Error> {
-        let mut found =
-            query::types(&*self.store, scope, Some(entity_type)).await.map_err(answer_of_store)?;
+        let deadline = Deadline::after(self.query_ms);
+        let found = query::types(&*self.store, scope, Some(entity_type), deadline).await;
+        let mut found = found.map_err(|error| self.refused(error))?;
         found.pop().ok_or_else(Error::type_not_found)
+    }
+
+    fn refused(&self, error: QueryError) -> Error {
+        if matches!(error, QueryError::TooSlow { .. }) {
+            self.metrics.slow_query();
+        }
+        answer_of_query(error)
     }
 
     /// Creates a subscription on the entities of `path`.

@@ -36,6 +36,25 @@ impl From<StoreError> for WriteError {
     }
 }
 
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueryError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a query was given up after {limit_ms} ms")]
+    TooSlow { limit_ms: u64 },
+}
+
+pub(crate) fn answer_of_query(error: QueryError) -> ngsi::Error {
+    match error {
+        QueryError::Store(error) => answer_of_store(error),
+        QueryError::TooSlow { limit_ms } => {
+            tracing::warn!(%error, "query refused");
+            ngsi::Error::query_too_slow(limit_ms)
+        }
+    }
+}
+
 /// The answer of the API; the cause is logged here, once, and does not leave.
 pub(crate) fn answer_of(error: WriteError) -> ngsi::Error {
     match error {

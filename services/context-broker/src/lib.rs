@@ -15,6 +15,7 @@ mod config;
 pub mod core;
 mod error;
 mod metrics;
+mod nearby;
 pub mod notification;
 mod query;
 mod start;
@@ -25,7 +26,7 @@ pub mod update;
 mod upkeep;
 
 pub use crate::core::Core;
-pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig};
+pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig, QueryConfig};
 pub use error::{StartError, WriteError, is_retryable};
 pub use query::{Page, TypeSummary};
 pub use start::{Deps, Started, start};

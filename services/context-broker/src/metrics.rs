@@ -34,6 +34,7 @@ pub(crate) struct BrokerMetrics {
     history_records: Counter,
     cache_bytes: Gauge<u64, AtomicU64>,
     expired: Counter,
+    slow_queries: Counter,
 }
 
 impl BrokerMetrics {
@@ -51,6 +52,7 @@ impl BrokerMetrics {
             history_records: Counter::default(),
             cache_bytes: Gauge::default(),
             expired: Counter::default(),
+            slow_queries: Counter::default(),
         };
         let all = own.clone();
         metrics.register(SERVICE, |registry| {
@@ -75,6 +77,7 @@ impl BrokerMetrics {
             registry.register("history_records", "Changes handed to the history", all.history_records);
             registry.register_with_unit("entity_cache", "Entities in memory", Unit::Bytes, all.cache_bytes);
             registry.register("expired_entities", "Entities removed after their end", all.expired);
+            registry.register("slow_queries", "Queries given up after their time", all.slow_queries);
         });
         own
     }
@@ -125,6 +128,10 @@ impl BrokerMetrics {
 
     pub(crate) fn cache_bytes(&self, bytes: u64) {
         self.cache_bytes.set(bytes);
+    }
+
+    pub(crate) fn slow_query(&self) {
+        self.slow_queries.inc();
     }
 
     pub(crate) fn expired(&self, count: u64) {

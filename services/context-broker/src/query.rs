@@ -3,16 +3,43 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use ngsi::{Entity, query::EntityQuery};
 use scope::QueryScope;
-use store::StoreError;
+use tokio::time::Instant;
 
-use crate::store::{ContextStore, Cursor, Selection};
+use crate::{
+    error::QueryError,
+    nearby,
+    store::{ContextStore, Cursor, Selection},
+};
 
 /// Entities read at once while filtering.
 const CHUNK: u32 = 500;
+
+/// When a query that reads entity by entity is given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    limit_ms: u64,
+}
+
+impl Deadline {
+    /// 0: never.
+    pub(crate) fn after(limit_ms: u64) -> Self {
+        let at = (limit_ms > 0).then(|| Instant::now() + Duration::from_millis(limit_ms));
+        Self { at, limit_ms }
+    }
+
+    fn check(&self) -> Result<(), QueryError> {
+        match self.at {
+            Some(at) if Instant::now() >= at => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Part of a list.
 #[derive(Clone, Debug, Default)]
@@ -35,14 +62,18 @@ pub(crate) async fn run(
     store: &dyn ContextStore,
     scope: &QueryScope,
     query: &EntityQuery,
-) -> Result<Page, StoreError> {
+    deadline: Deadline,
+) -> Result<Page, QueryError> {
     let pushed = query.push_down();
     let owned = |names: Option<Vec<&str>>| {
         names.unwrap_or_default().into_iter().map(str::to_owned).collect::<Vec<String>>()
     };
     let selection = Selection { ids: owned(pushed.ids), types: owned(pushed.types) };
     if !pushed.complete || query.is_sorted() {
-        return filter(store, scope, &selection, query).await;
+        if let Some(page) = nearby::page(store, scope, &selection, query).await? {
+            return Ok(page);
+        }
+        return filter(store, scope, &selection, query, deadline).await;
     }
     let entities = match u32::try_from(query.limit).unwrap_or(u32::MAX) {
         0 => Vec::new(),
@@ -61,7 +92,8 @@ async fn filter(
     scope: &QueryScope,
     selection: &Selection,
     query: &EntityQuery,
-) -> Result<Page, StoreError> {
+    deadline: Deadline,
+) -> Result<Page, QueryError> {
     let sorted = query.is_sorted();
     let end = query.offset.saturating_add(query.limit);
     let mut kept: Vec<Arc<Entity>> = Vec::new();
@@ -87,6 +119,7 @@ async fn filter(
         if after.is_none() || page_is_full {
             break;
         }
+        deadline.check()?;
     }
     if sorted {
         query.sort(&mut kept);
@@ -99,7 +132,8 @@ pub(crate) async fn types(
     store: &dyn ContextStore,
     scope: &QueryScope,
     only: Option<&str>,
-) -> Result<Vec<TypeSummary>, StoreError> {
+    deadline: Deadline,
+) -> Result<Vec<TypeSummary>, QueryError> {
     let selection = Selection { ids: Vec::new(), types: only.map(str::to_owned).into_iter().collect() };
     let mut found: BTreeMap<String, TypeSummary> = BTreeMap::new();
     let mut after = None;
@@ -119,6 +153,7 @@ pub(crate) async fn types(
             Some(last) if chunk.len() >= CHUNK as usize => after = Some(Cursor::of(last)),
             _ => return Ok(found.into_values().collect()),
         }
+        deadline.check()?;
     }
 }
 

@@ -84,7 +84,13 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         bus.consume(CONTEXT_CHANGES, NOTIFIER_GROUP, notifier, stop).await
     });
     Upkeep::start(config, deps, stores.system, registry.clone(), tasks);
-    Ok(Core { store: stores.context, subscriptions: registry, clock: deps.clock.clone(), metrics })
+    Ok(Core {
+        store: stores.context,
+        subscriptions: registry,
+        clock: deps.clock.clone(),
+        metrics,
+        query_ms: config.query.max_ms,
+    })
 }
 
 async fn bind(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -56,6 +56,26 @@ impl GeoQuery {
         matches!(self.georel, Georel::Near { .. })
     }
 
+    /// For a query about what is near: the same up to `metres` at most. None: that is as far as it goes, or it is about
+    /// something else.
+    pub fn up_to(&self, metres: f64) -> Option<Self> {
+        match self.georel {
+            Georel::Near { min, max } if max.is_none_or(|max| max > metres) => {
+                let georel = Georel::Near { min, max: Some(metres) };
+                Some(Self { georel, shape: self.shape.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// For a query about what is near: how far away results begin, metres.
+    pub fn nearest(&self) -> Option<f64> {
+        match self.georel {
+            Georel::Near { min, .. } => Some(min.unwrap_or_default()),
+            _ => None,
+        }
+    }
+
     /// Whether the entity's location is where the query says; without a location it is nowhere.
     pub fn matches(&self, entity: &Entity) -> bool {
         entity.location().is_some_and(|location| self.holds(&location))

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bus::{OutboxDb, Waker};
-use ngsi::Entity;
+use ngsi::{Entity, geo::CellRange};
 use scope::{PathPattern, QueryScope, Tenant};
 use store::StoreError;
 
@@ -77,6 +77,15 @@ pub trait ContextStore: Send + Sync + 'static {
         scope: &QueryScope,
         selection: &Selection,
         after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+
+    /// Entities of the selection whose location is in one of these cells, in no order: `limit` of them at most.
+    async fn located(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
         limit: u32,
     ) -> Result<Vec<Arc<Entity>>, StoreError>;
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// Columns in the order of [`Row`].
 pub(super) const COLUMNS: &str =
-    "tenant, id, path, type, attributes, version, created_us, modified_us, expires_us, measures";
+    "tenant, id, path, type, attributes, version, created_us, modified_us, expires_us, measures, cell";
 
 /// JSON that is parsed in well under half a millisecond.
 const INLINE_BYTES: usize = 32 * 1024;
@@ -31,6 +31,7 @@ pub(super) struct Row {
     pub(super) modified_us: i64,
     pub(super) expires_us: Option<i64>,
     pub(super) measures: Vec<u8>,
+    pub(super) cell: Option<i64>,
 }
 
 impl Row {
@@ -51,6 +52,7 @@ impl Row {
                 version: self.version,
             }),
             expires_us: self.expires_us,
+            cell: self.cell,
             measures,
             size: self.attributes.len(),
         })

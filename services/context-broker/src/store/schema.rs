@@ -43,9 +43,37 @@ CREATE TABLE subscription (
 CREATE TABLE subscription_epoch (tenant TEXT COLLATE "C" PRIMARY KEY, epoch BIGINT NOT NULL);
 "#;
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "entities, subscriptions, outbox",
-    sqlite: &[SQLITE, bus::outbox::SQLITE_SCHEMA],
-    postgres: &[POSTGRES, bus::outbox::POSTGRES_SCHEMA],
-}];
+// The cell of an entity's location (`ngsi::geo`). What was stored before may be anywhere: it has the cell of the whole map
+// until it is written again.
+const SQLITE_CELL: &str = "
+ALTER TABLE entity ADD COLUMN cell INTEGER;
+UPDATE entity SET cell = 13510798882111488 WHERE instr(attributes, CAST('geo:' AS BLOB)) > 0;
+CREATE INDEX entity_cell ON entity (tenant, cell) WHERE cell IS NOT NULL;
+";
+
+const POSTGRES_CELL: &str = "
+ALTER TABLE entity ADD COLUMN cell BIGINT;
+UPDATE entity SET cell = 13510798882111488 WHERE position('geo:'::bytea in attributes) > 0;
+CREATE INDEX entity_cell ON entity (tenant, cell) WHERE cell IS NOT NULL;
+";
+
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "entities, subscriptions, outbox",
+        sqlite: &[SQLITE, bus::outbox::SQLITE_SCHEMA],
+        postgres: &[POSTGRES, bus::outbox::POSTGRES_SCHEMA],
+    },
+    Migration { version: 2, name: "cells of locations", sqlite: &[SQLITE_CELL], postgres: &[POSTGRES_CELL] },
+];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_cell_of_the_whole_map_is_the_one_that_the_migration_writes() {
+        use ngsi::geo::{Position, Shape, cell_of};
+        let all = vec![Position::new(-90.0, -180.0), Position::new(90.0, 180.0)];
+        let cell = cell_of(&Shape::Points(all)).to_string();
+        assert!(super::SQLITE_CELL.contains(&cell) && super::POSTGRES_CELL.contains(&cell), "{cell}");
+    }
+}

@@ -280,6 +280,39 @@ async fn a_far_page_is_as_right_as_a_near_one(bench: Bench) {
     assert_eq!(bench.store.count(&s.exactly(), &any).await.unwrap(), 1200);
 }
 
+async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
+    use ngsi::geo::GeoQuery;
+    let s = scope("t", "/");
+    let put = async |id: &str, place: Value| {
+        let mut operation = append(id, &[("at", place)]);
+        operation.update.attributes["at"].attribute_type = Some("geo:point".to_owned());
+        bench.write(&s, operation).await.unwrap();
+    };
+    put("near", json!("40.4, -3.7")).await;
+    put("far", json!("48.8, 2.3")).await;
+    bench.write(&s, append("nowhere", &[("n", json!(1))])).await.unwrap();
+    let cells = GeoQuery::parse("near;maxDistance:1000", "point", "40.4,-3.7").unwrap().cells().unwrap();
+    let located = async |bench: &Bench, selection: &Selection, limit: u32| {
+        let found = bench.store.located(&s.exactly(), selection, &cells, limit).await.unwrap();
+        let mut ids: Vec<String> = found.iter().map(|entity| entity.id.clone()).collect();
+        ids.sort();
+        ids.join(" ")
+    };
+    let any = Selection::default();
+    assert_eq!(located(&bench, &any, 10).await, "near");
+    put("far", json!("40.401, -3.701")).await;
+    bench.write(&s, append("far", &[("n", json!(1))])).await.unwrap();
+    assert_eq!(located(&bench, &any, 10).await, "far near");
+    assert_eq!(located(&bench, &any, 1).await.split(' ').count(), 1);
+    let some = Selection { ids: vec!["far".into()], types: vec!["T".into()] };
+    assert_eq!(located(&bench, &some, 10).await, "far");
+    put("near", json!(null)).await;
+    assert_eq!(located(&bench, &any, 10).await, "far");
+    assert_eq!(located(&bench.reopen().await, &any, 10).await, "far");
+    let elsewhere = bench.store.located(&scope("u", "/").exactly(), &any, &cells, 10).await.unwrap();
+    assert!(elsewhere.is_empty());
+}
+
 async fn what_has_expired_is_invisible_at_once_and_swept_later(bench: Bench) {
     let s = scope("t", "/");
     let end = ngsi::time::format_us(START_US + 1_000_000);
@@ -396,6 +429,7 @@ suite!(
     tenants_and_paths_see_only_their_own,
     lists_are_in_order_of_creation_and_come_in_pages,
     a_far_page_is_as_right_as_a_near_one,
+    places_are_found_by_their_cells_wherever_they_move,
     what_has_expired_is_invisible_at_once_and_swept_later,
     an_expiry_that_was_moved_counts_whatever_was_written_between,
     subscriptions_keep_their_epochs,

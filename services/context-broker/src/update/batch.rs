@@ -34,9 +34,16 @@ pub(crate) struct Slot {
     encoded: Option<Bytes>,
     /// Whether the database has a row for it.
     has_row: bool,
-    /// Creation and expiry in that row: they are part of indexes.
-    indexed: Option<(i64, Option<i64>)>,
+    /// What of that row is part of indexes.
+    indexed: Option<Indexed>,
     changed: bool,
+}
+
+/// Creation, expiry and cell.
+type Indexed = (i64, Option<i64>, Option<i64>);
+
+fn indexed(stored: &Stored) -> Indexed {
+    (stored.entity.created_us, stored.expires_us, stored.cell)
 }
 
 impl Slot {
@@ -44,7 +51,7 @@ impl Slot {
         Self {
             path: stored.entity.path.clone(),
             entity_type: stored.entity.entity_type.clone(),
-            indexed: Some((stored.entity.created_us, stored.expires_us)),
+            indexed: Some(indexed(&stored)),
             stored: Some(stored),
             encoded: None,
             has_row: true,
@@ -74,7 +81,7 @@ pub(crate) struct PlannedRow {
     pub(crate) tenant: Tenant,
     pub(crate) stored: Stored,
     pub(crate) attributes: Bytes,
-    /// Its row has the same creation and expiry already: indexes stay as they are.
+    /// Its row has the same creation, expiry and cell already: indexes stay as they are.
     pub(crate) keeps_indexes: bool,
 }
 
@@ -169,6 +176,7 @@ impl<'a> Batch<'a> {
         slot.changed = true;
         slot.stored = entity.map(|entity| Stored {
             expires_us: entity.expires_us(),
+            cell: entity.location().as_ref().map(ngsi::geo::cell_of),
             entity: Arc::new(entity),
             measures,
             size: attributes.len(),
@@ -190,7 +198,7 @@ impl<'a> Batch<'a> {
                         tenant: key.tenant.clone(),
                         stored: stored.clone(),
                         attributes: attributes.clone(),
-                        keeps_indexes: slot.indexed == Some((stored.entity.created_us, stored.expires_us)),
+                        keeps_indexes: slot.indexed == Some(indexed(stored)),
                     }),
                     (None, _) if slot.has_row => plan.deletes.push((
                         key.tenant.clone(),

@@ -80,6 +80,8 @@ pub struct Stored {
     pub entity: Arc<Entity>,
     /// When it disappears, microseconds since 1970.
     pub expires_us: Option<i64>,
+    /// Where its location is, see [`ngsi::geo::cell_of`].
+    pub cell: Option<i64>,
     /// Of the last measures applied, oldest first.
     pub measures: Vec<MeasureId>,
     /// Bytes of its attributes as text.
@@ -104,6 +106,6 @@ impl Stored {
             modified_us: 1,
             version,
         };
-        Self { entity: Arc::new(entity), expires_us: None, measures: Vec::new(), size: 2 }
+        Self { entity: Arc::new(entity), expires_us: None, cell: None, measures: Vec::new(), size: 2 }
     }
 }

@@ -97,3 +97,40 @@ async fn types_are_listed_with_their_attributes() {
     broker.expect(request("GET /v2/types/Room"), 200, &format!("{{{room}}}")).await;
     broker.refuses(request("GET /v2/types/Boat"), 404, "NotFound", "Entity type not found").await;
 }
+
+#[tokio::test]
+async fn a_query_that_reads_too_long_is_given_up_with_a_clear_error() {
+    let query = context_broker::QueryConfig { max_ms: 1 };
+    let config = context_broker::Config { query, ..Default::default() };
+    let broker = Broker::start_with(config, std::sync::Arc::new(bus::EmbeddedBus::default())).await;
+    let entities: Vec<String> = (0..2000).map(|n| format!(r#"{{"id":"E{n}","n":{n}}}"#)).collect();
+    let body = format!(r#"{{"actionType":"append","entities":[{}]}}"#, entities.join(","));
+    broker.expect(request("POST /v2/op/update?options=keyValues").json(&body), 204, "").await;
+    let description = "the query takes longer than 1 ms, restrict it by type or id";
+    let unindexed = request("GET /v2/entities?q=n==1999");
+    broker.refuses(unindexed, 413, "NoResourcesAvailable", description).await;
+    // What an index answers is not meant.
+    assert_eq!(ids(&broker, "?id=E1999&q=n==1999").await, "E1999");
+    assert_eq!(ids(&broker, "?offset=1999").await, "E999");
+}
+
+#[tokio::test]
+async fn the_nearest_are_found_page_by_page_however_far_they_are() {
+    let broker = Broker::start().await;
+    let entities: Vec<String> = (0..90)
+        .map(|n| format!(r#"{{"id":"E{n:02}","at":{{"type":"geo:point","value":"{n},0"}}}}"#))
+        .collect();
+    let body = format!(r#"{{"actionType":"append","entities":[{}]}}"#, entities.join(","));
+    broker.expect(request("POST /v2/op/update").json(&body), 204, "").await;
+    let near = |georel: &str, more: &str| format!("?georel=near;{georel}&geometry=point&coords=0,0{more}");
+    for (query, expected) in [
+        (near("maxDistance:30000000", "&limit=3"), "E00 E01 E02"),
+        (near("minDistance:200000", "&limit=2"), "E02 E03"),
+        (near("minDistance:0", "&limit=2&offset=88"), "E88 E89"),
+        (near("minDistance:0", "&limit=5&offset=88"), "E88 E89"),
+        (near("minDistance:0", "&limit=2&q=!none&orderBy=!geo:distance"), "E89 E88"),
+        (near("minDistance:0", "&limit=2&idPattern=5$"), "E05 E15"),
+    ] {
+        assert_eq!(ids(&broker, &query).await, expected, "{query}");
+    }
+}

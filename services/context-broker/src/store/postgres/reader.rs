@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ngsi::Entity;
+use ngsi::{Entity, geo::CellRange};
 use scope::QueryScope;
 use sqlx::{Postgres, QueryBuilder};
 use store::StoreError;
@@ -72,6 +72,22 @@ impl PostgresStore {
             push_after(&mut query, cursor);
         }
         query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        self.fetch(query).await
+    }
+
+    pub(super) async fn located_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        let (low, high): (Vec<i64>, Vec<i64>) = cells.iter().copied().unzip();
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM unnest("));
+        query.push_bind(low).push("::int8[], ").push_bind(high);
+        query.push("::int8[]) AS places (low, high) JOIN entity ON cell >= low AND cell <= high");
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        query.push(" LIMIT ").push_bind(i64::from(limit));
         self.fetch(query).await
     }
 

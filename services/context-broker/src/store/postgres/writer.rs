@@ -286,8 +286,9 @@ async fn put(transaction: &mut Transaction<'_, Postgres>, plan: &Plan) -> Result
     }));
     let done = sqlx::query(
         "UPDATE entity e SET attributes = k.a, version = k.v, created_us = k.c, modified_us = k.m, \
-         expires_us = k.x, measures = k.s FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], \
-         $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::bytea[]) AS k(t, i, p, y, a, v, c, m, x, s) \
+         expires_us = k.x, measures = k.s, cell = k.l FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], \
+         $5::bytea[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::bytea[], $11::int8[]) \
+         AS k(t, i, p, y, a, v, c, m, x, s, l) \
          WHERE e.tenant = k.t AND e.id = k.i AND e.path = k.p AND e.type = k.y",
     )
     .bind(tenants)
@@ -300,6 +301,7 @@ async fn put(transaction: &mut Transaction<'_, Postgres>, plan: &Plan) -> Result
     .bind(entities().map(|entity| entity.modified_us).collect::<Vec<_>>())
     .bind(plan.puts.iter().map(|put| put.stored.expires_us).collect::<Vec<_>>())
     .bind(plan.puts.iter().map(|put| encode_measures(&put.stored.measures)).collect::<Vec<_>>())
+    .bind(plan.puts.iter().map(|put| put.stored.cell).collect::<Vec<_>>())
     .execute(&mut **transaction)
     .await?;
     if done.rows_affected() != plan.puts.len() as u64 {

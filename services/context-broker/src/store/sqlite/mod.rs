@@ -15,7 +15,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bus::OutboxDb;
-use ngsi::Entity;
+use ngsi::{Entity, geo::CellRange};
 use parking_lot::RwLock;
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
@@ -118,6 +118,16 @@ impl ContextStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Arc<Entity>>, StoreError> {
         self.scan_rows(scope, selection, after, limit).await
+    }
+
+    async fn located(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        self.located_rows(scope, selection, cells, limit).await
     }
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ngsi::Entity;
+use ngsi::{Entity, geo::CellRange};
 use scope::{QueryScope, Tenant};
 use sqlx::{QueryBuilder, Sqlite};
 use store::StoreError;
@@ -90,6 +90,29 @@ impl SqliteStore {
             push_after(&mut query, cursor);
         }
         query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        self.fetch(query).await
+    }
+
+    pub(super) async fn located_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+        if cells.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::<Sqlite>::new("WITH places (low, high) AS (");
+        query.push_values(cells, |mut row, (low, high)| {
+            row.push_bind(*low).push_bind(*high);
+        });
+        // The index is named: the planner knows nothing of how the cells are spread.
+        query.push(format!(
+            ") SELECT {COLUMNS} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high"
+        ));
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        query.push(" LIMIT ").push_bind(i64::from(limit));
         self.fetch(query).await
     }
 

@@ -32,8 +32,9 @@ static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
     )
 });
 
-static PUT: LazyLock<Bulk> =
-    LazyLock::new(|| put(", created_us = excluded.created_us, expires_us = excluded.expires_us"));
+static PUT: LazyLock<Bulk> = LazyLock::new(|| {
+    put(", created_us = excluded.created_us, expires_us = excluded.expires_us, cell = excluded.cell")
+});
 
 /// Leaves the columns alone that are in the list indexes: SQLite rewrites an index when a column of it is set, also to the
 /// value that it has.
@@ -42,7 +43,7 @@ static PUT_IN_PLACE: LazyLock<Bulk> = LazyLock::new(|| put(""));
 fn put(also_set: &str) -> Bulk {
     Bulk::new(
         &format!("INSERT INTO entity ({COLUMNS}) VALUES "),
-        "(?,?,?,?,?,?,?,?,?,?)",
+        "(?,?,?,?,?,?,?,?,?,?,?)",
         &format!(
             " ON CONFLICT (tenant, id, path, type) DO UPDATE SET attributes = excluded.attributes, \
              version = excluded.version, modified_us = excluded.modified_us, measures = excluded.measures{also_set}"
@@ -224,7 +225,8 @@ async fn put_rows(
                 .bind(entity.created_us)
                 .bind(entity.modified_us)
                 .bind(stored.expires_us)
-                .bind(encode_measures(&stored.measures));
+                .bind(encode_measures(&stored.measures))
+                .bind(stored.cell);
         }
         query.execute(&mut **transaction).await?;
     }
