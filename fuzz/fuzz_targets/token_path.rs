@@ -1,34 +1,7 @@
-//! From an Authorization header, a tenant and a path to a decision: no text may pass that the issuer did not sign.
+//! Tokens, tenants and paths. What holds for any input stands in `entries/token_path.rs`.
 #![no_main]
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+#[path = "../entries/token_path.rs"]
+mod entry;
 
-use gateway::{
-    DevelopmentIssuer, GatewayMetrics,
-    normalize::normalize,
-    policy::{CheckInput, Policy, PolicySettings},
-};
-use libfuzzer_sys::fuzz_target;
-use service_kit::{SystemClock, metrics::Metrics};
-
-static POLICY: LazyLock<Policy> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().expect("a folder for the key");
-    let issuer = DevelopmentIssuer::open(dir.path(), Arc::new(SystemClock)).expect("a new key");
-    let text = include_str!("../../opa/fiware/service.rego");
-    let settings = PolicySettings { token_cache_entries: 100, ..PolicySettings::default() };
-    let metrics = GatewayMetrics::register(&Metrics::new());
-    Policy::new("service.rego", text, settings, issuer.jwks(), metrics).expect("the repository's policy")
-});
-
-fuzz_target!(|asked: (&str, &str, &str)| {
-    let (authorization, tenant, path) = asked;
-    let Ok(path) = normalize(path) else { return };
-    let headers = [("authorization", authorization), ("fiware-service", tenant)];
-    let headers = HashMap::from(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let input = CheckInput { method: "GET", path: &path, host: "mesh", protocol: "HTTP/1.1", headers: &headers };
-    let decision = POLICY.decide(&input);
-    assert!(!decision.expect("a decision").allowed);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::run(data));

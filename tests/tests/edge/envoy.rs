@@ -6,9 +6,9 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
-    process::{Child, Command},
+    process::Command,
     time::Duration,
 };
 
@@ -16,15 +16,16 @@ use gateway::{Config, Deps, Upstreams, upstream};
 use service_kit::{Readiness, Running, metrics::Metrics};
 
 use super::{
-    repository,
+    istio_mesh::{ControlPlane, IstioMesh},
+    kubernetes, repository,
     table::{PathRow, Settings, Table},
     tokens::Keys,
     tool,
     wire::{Answer, DESTINATIONS, echo, get},
 };
 
-const XDS_PORT: u16 = 15010;
-const ENVOY_ADMIN_PORT: u16 = 15000;
+/// Where `istio/` has Envoy listen, in the namespace.
+const ENVOY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
 /// Set in the run inside the namespace.
 const INSIDE: &str = "TEST_EDGE_INSIDE_NAMESPACE";
 
@@ -150,15 +151,33 @@ async fn the_embedded_gateway_decides_as_the_table_says() {
 #[test]
 fn envoy_configured_by_istio_decides_as_the_embedded_gateway() {
     if std::env::var_os(INSIDE).is_some() {
-        return inside_the_namespace();
+        return inside_the_namespace(ControlPlane::XdsMini);
     }
     let (Some(_), Some(_)) = (tool("envoy"), tool("xds-mini")) else { return };
-    let this = std::env::current_exe().unwrap();
-    let name = "envoy::envoy_configured_by_istio_decides_as_the_embedded_gateway";
+    run_in_a_namespace("envoy::envoy_configured_by_istio_decides_as_the_embedded_gateway");
+}
+
+/// The whole of Istio's control plane, with what `istio/` holds in a real Kubernetes API server.
+#[test]
+#[ignore = "long"]
+fn envoy_configured_by_istiod_decides_as_the_embedded_gateway_and_follows_changes() {
+    if std::env::var_os(INSIDE).is_some() {
+        return inside_the_namespace(ControlPlane::Istiod);
+    }
+    for name in ["envoy", "etcd", "kube-apiserver", "istiod", "istio-crds.yaml"] {
+        let Some(_) = tool(name) else { return };
+    }
+    run_in_a_namespace(
+        "envoy::envoy_configured_by_istiod_decides_as_the_embedded_gateway_and_follows_changes",
+    );
+}
+
+/// Runs a test of this program again, in a network namespace of its own.
+fn run_in_a_namespace(test: &str) {
     let output = Command::new("unshare")
         .args(["--map-root-user", "--net", "sh", "-ec", "ip link set lo up; exec \"$@\"", "sh"])
-        .arg(this)
-        .args(["--exact", name, "--nocapture", "--test-threads", "1"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads", "1"])
         .env(INSIDE, "1")
         .output()
         .unwrap();
@@ -166,7 +185,7 @@ fn envoy_configured_by_istio_decides_as_the_embedded_gateway() {
     assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
 }
 
-fn inside_the_namespace() {
+fn inside_the_namespace(control_plane: ControlPlane) {
     // Envoy ends with the thread that started it, and this one lives as long as the test.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -175,13 +194,13 @@ fn inside_the_namespace() {
             let socket = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
             tokio::task::spawn(async move { axum::serve(socket, echo(name)).await });
         }
-        let mesh = IstioMesh::start().await;
+        let mesh = IstioMesh::start(control_plane).await;
         for settings in Settings::ALL {
             let dir = tempfile::tempdir().unwrap();
             let (running, _) = start_gateway(settings, &keys, dir.path(), (8000, 9191)).await;
             let entries = [
                 Entry { name: "gateway", address: running.addresses()["http"] },
-                Entry { name: "envoy", address: (Ipv4Addr::LOCALHOST, 80).into() },
+                Entry { name: "envoy", address: ENVOY },
             ];
             let good = table.decisions[0].headers(&keys);
             authorizer_reached(&entries, &good, &mesh).await;
@@ -189,12 +208,33 @@ fn inside_the_namespace() {
             if settings == Settings::Default {
                 check_paths(&table, &keys, &entries).await;
                 super::random::check_paths(&entries[0].address, &entries[1].address, &good).await;
+                if control_plane == ControlPlane::Istiod {
+                    changes_are_checked_and_become_live(&good).await;
+                }
             }
             running.stop(Duration::from_secs(1)).await;
         }
-        authorizer_away((Ipv4Addr::LOCALHOST, 80).into(), &table.decisions[0].headers(&keys)).await;
+        authorizer_away(ENVOY, &table.decisions[0].headers(&keys)).await;
         mesh.check_unrefused();
     });
+}
+
+/// A misspelt field never gets into the API server; a changed route is Envoy's soon, and changed back again.
+async fn changes_are_checked_and_become_live(good: &[(String, String)]) {
+    let routes = fs::read_to_string(repository().join("istio/virtual-service.yaml")).unwrap();
+    let (status, said) = kubernetes::apply(&routes.replace("prefix: /orion/", "prefixx: /orion/"));
+    assert!(status >= 400 && said.contains("prefixx"), "{status} {said}");
+    let status = async |path| get(ENVOY, path, good).await.status;
+    assert_eq!((status("/orion/v2/entities").await, status("/renamed/v2/entities").await), (200, 404));
+    let renamed = routes.replace("/orion", "/renamed");
+    for (routes, wanted) in [(&renamed, (404, 200)), (&routes, (200, 404))] {
+        let (applied, said) = kubernetes::apply(routes);
+        assert_eq!(applied, 200, "{said}");
+        eventually("the change is live", async || {
+            (status("/orion/v2/entities").await, status("/renamed/v2/entities").await) == wanted
+        })
+        .await;
+    }
 }
 
 /// Waits until Envoy has connected to the authorizer of these settings: both answer alike then.
@@ -217,164 +257,3 @@ async fn authorizer_away(envoy: SocketAddr, good: &[(String, String)]) {
     assert_eq!((guarded.status, guarded.body.as_str()), (403, ""));
     assert_eq!(get(envoy, "/orion/version", &[]).await.status, 200);
 }
-
-/// Istio's configuration server and an Envoy that gets everything from it.
-struct IstioMesh {
-    dir: tempfile::TempDir,
-    processes: Vec<Child>,
-}
-
-impl IstioMesh {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let fixture = dir.path().join("fixture");
-        fs::create_dir(&fixture).unwrap();
-        fs::write(fixture.join("destinations.yaml"), DESTINATION_ENTRIES).unwrap();
-        let production = fs::read_to_string(repository().join("istio/mesh/mesh-config.yaml")).unwrap();
-        // A stock Envoy without Istio's agent has no certificates to wait for.
-        let mesh_config = dir.path().join("mesh-config.yaml");
-        fs::write(&mesh_config, format!("{production}enableAutoMtls: false\nenableTracing: false\n"))
-            .unwrap();
-        fs::write(dir.path().join("envoy.yaml"), BOOTSTRAP).unwrap();
-
-        let mut mesh = Self { dir, processes: Vec::new() };
-        let mut xds = Command::new(tool("xds-mini").unwrap());
-        xds.arg("--mesh").arg(&mesh_config).arg("--xds").arg(format!("127.0.0.1:{XDS_PORT}"));
-        xds.arg(repository().join("istio")).arg(&fixture);
-        // A stock Envoy does not have these two filters of Istio's.
-        xds.env("PILOT_ENABLE_ALPN_FILTER", "false").env("PILOT_ENABLE_METADATA_EXCHANGE", "false");
-        mesh.spawn("xds-mini", &mut xds);
-        let mut envoy = Command::new(tool("envoy").unwrap());
-        envoy.arg("-c").arg(mesh.dir.path().join("envoy.yaml"));
-        envoy.args(["--concurrency", "1", "--log-level", "warn"]);
-        mesh.spawn("envoy", &mut envoy);
-        mesh.listening().await;
-        mesh
-    }
-
-    fn spawn(&mut self, name: &str, command: &mut Command) {
-        let log = fs::File::create(self.dir.path().join(format!("{name}.log"))).unwrap();
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        self.processes.push(command.spawn().unwrap());
-    }
-
-    /// Waits until Envoy has the listener that Istio sent, and that answers.
-    async fn listening(&self) {
-        let admin: SocketAddr = (Ipv4Addr::LOCALHOST, ENVOY_ADMIN_PORT).into();
-        let has_listener = async || match tokio::net::TcpStream::connect(admin).await {
-            Ok(_) => get(admin, "/listeners", &[]).await.body.contains(":80"),
-            Err(_) => false,
-        };
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        while !has_listener().await {
-            assert!(tokio::time::Instant::now() < deadline, "Envoy has no listener\n{}", self.logs());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let open: SocketAddr = (Ipv4Addr::LOCALHOST, 80).into();
-        loop {
-            let answer = get(open, "/orion/version", &[]).await;
-            if answer.status == 200 {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{answer:?}\n{}", self.logs());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// A configuration that Envoy refused would leave an older one in force.
-    fn check_unrefused(&self) {
-        let logs = self.logs();
-        assert!(!logs.contains("rejected") && !logs.contains("ACK ERROR"), "{logs}");
-    }
-
-    fn logs(&self) -> String {
-        let read = |name: &str| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
-        format!("xds-mini:\n{}\nenvoy:\n{}", read("xds-mini.log"), read("envoy.log"))
-    }
-}
-
-impl Drop for IstioMesh {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            if process.kill().is_ok() {
-                process.wait().ok();
-            }
-        }
-    }
-}
-
-/// Where the services of `istio/` are in this test.
-const DESTINATION_ENTRIES: &str = "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: orion, namespace: default}
-spec:
-  hosts: [orion.default.svc.cluster.local]
-  resolution: STATIC
-  location: MESH_EXTERNAL
-  ports: [{number: 1026, name: http, protocol: HTTP}]
-  endpoints: [{address: 127.0.0.1}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: quantumleap, namespace: default}
-spec:
-  hosts: [quantumleap.default.svc.cluster.local]
-  resolution: STATIC
-  location: MESH_EXTERNAL
-  ports: [{number: 8668, name: http, protocol: HTTP}]
-  endpoints: [{address: 127.0.0.1}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: ulagent, namespace: default}
-spec:
-  hosts: [ulagent.default.svc.cluster.local]
-  resolution: STATIC
-  location: MESH_EXTERNAL
-  ports: [{number: 4041, name: http-north, protocol: HTTP}, {number: 7896, name: http-south, protocol: HTTP}]
-  endpoints: [{address: 127.0.0.1}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: opa, namespace: default}
-spec:
-  hosts: [opa.default.svc.cluster.local]
-  resolution: STATIC
-  location: MESH_EXTERNAL
-  ports: [{number: 9191, name: grpc, protocol: GRPC}]
-  endpoints: [{address: 127.0.0.1}]
-";
-
-/// An ingress gateway that knows nothing but where its configuration comes from.
-const BOOTSTRAP: &str = "
-node:
-  id: router~127.0.0.1~gateway-1.istio-system~istio-system.svc.cluster.local
-  cluster: istio-ingressgateway.istio-system
-  metadata:
-    NAMESPACE: istio-system
-    CLUSTER_ID: Kubernetes
-    ISTIO_VERSION: 1.31.0
-    LABELS: {istio: ingressgateway}
-admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15000}}}
-dynamic_resources:
-  ads_config:
-    api_type: GRPC
-    transport_api_version: V3
-    set_node_on_first_message_only: true
-    grpc_services: [{envoy_grpc: {cluster_name: xds}}]
-  cds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}
-  lds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}
-static_resources:
-  clusters:
-  - name: xds
-    type: STATIC
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {http2_protocol_options: {}}
-    load_assignment:
-      cluster_name: xds
-      endpoints:
-      - lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 15010}}}}]
-";

@@ -5,12 +5,20 @@
 
 mod engines;
 mod envoy;
+mod istio_mesh;
+mod kubernetes;
 mod random;
 mod table;
 mod tokens;
 mod wire;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Within this time the slowest of the real components is ready, also on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
 
 /// The root of the repository.
 fn repository() -> PathBuf {
