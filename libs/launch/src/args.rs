@@ -20,4 +20,7 @@ pub struct ServiceArgs {
     /// Print the effective configuration as TOML, secrets hidden, and end.
     #[arg(long)]
     pub dump_config: bool,
+    /// What the program has to tell about its flags once there is a log.
+    #[arg(skip)]
+    pub warnings: Vec<String>,
 }

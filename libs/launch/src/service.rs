@@ -58,7 +58,7 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
             return Ok(ExitCode::SUCCESS);
         }
         let telemetry = telemetry::init(&process.telemetry)?;
-        for warning in warnings {
+        for warning in args.warnings.iter().chain(&warnings) {
             tracing::warn!("{warning}");
         }
         let foundation = Foundation::lay(&process, &args.data_dir).await?;
@@ -99,6 +99,7 @@ mod tests {
             config: None,
             set: set.iter().map(|setting| (*setting).to_owned()).collect(),
             dump_config: false,
+            warnings: Vec::new(),
         }
     }
 

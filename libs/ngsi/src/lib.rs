@@ -17,6 +17,7 @@ pub mod geo;
 pub mod model;
 pub mod parse;
 pub mod query;
+pub mod registration;
 pub mod render;
 pub mod subscription;
 pub mod time;

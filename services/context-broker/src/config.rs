@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use service_kit::http::HttpLimits;
 use store::StoreConfig;
 
+use crate::administration::AdministrationConfig;
+
 /// Settings of the broker; the defaults are what runs without any configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +37,7 @@ pub struct Config {
     pub query: QueryConfig,
     pub notification: NotificationConfig,
     pub history: HistoryConfig,
+    pub administration: AdministrationConfig,
 }
 
 /// Group commit of writes.
@@ -108,6 +111,7 @@ impl Default for Config {
             query: QueryConfig::default(),
             notification: NotificationConfig::default(),
             history: HistoryConfig::default(),
+            administration: AdministrationConfig::default(),
         }
     }
 }

@@ -11,10 +11,11 @@ use scope::{PathPattern, QueryScope, Scope, Tenant};
 use service_kit::{Clock, RequestContext};
 
 use crate::{
+    administration::{Administration, Outgoing},
     error::{QueryError, answer_of, answer_of_query, answer_of_store},
     metrics::BrokerMetrics,
     query::{self, Deadline, Page, TypeSummary},
-    store::ContextStore,
+    store::{ContextStore, SystemStore},
     subscription::{Registry, SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
 };
@@ -28,6 +29,8 @@ pub struct Core {
     pub(crate) metrics: BrokerMetrics,
     /// A query that reads longer is refused, milliseconds; 0 = never.
     pub(crate) query_ms: u64,
+    pub(crate) administration: Arc<Administration>,
+    pub(crate) system: Arc<dyn SystemStore>,
 }
 
 impl Core {
@@ -148,6 +151,19 @@ impl Core {
 
     pub async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
         self.subscriptions.delete(tenant, id).await
+    }
+
+    /// The ids of the subscriptions of all tenants.
+    pub(crate) async fn subscription_ids(&self) -> Result<Vec<String>, Error> {
+        for (tenant, epoch) in self.system.subscription_epochs().await.map_err(answer_of_store)? {
+            self.subscriptions.index(&tenant, epoch).await.map_err(answer_of_store)?;
+        }
+        Ok(self.subscriptions.ids())
+    }
+
+    /// What the notifier and its index have counted.
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        Outgoing { refreshes: self.subscriptions.refreshes(), ..self.metrics.outgoing() }
     }
 
     /// Microseconds since 1970.

@@ -10,6 +10,7 @@
 //! - Every call but system work is within a scope; no entity is reachable without a tenant.
 //! - A notification is sent at least once, in order per entity and subscription ([`notification`]).
 
+mod administration;
 pub mod api;
 mod config;
 pub mod core;
@@ -17,6 +18,7 @@ mod error;
 mod metrics;
 mod nearby;
 pub mod notification;
+mod originals;
 mod query;
 mod start;
 pub mod store;
@@ -26,7 +28,9 @@ pub mod update;
 mod upkeep;
 
 pub use crate::core::Core;
+pub use administration::AdministrationConfig;
 pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig, QueryConfig};
 pub use error::{StartError, WriteError, is_retryable};
+pub use originals::{Originals, read_originals};
 pub use query::{Page, TypeSummary};
 pub use start::{Deps, Started, start};

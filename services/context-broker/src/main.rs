@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use context_broker::{Config, Deps, start};
+use context_broker::{Config, Deps, read_originals, start};
 use launch::{Program, ServiceArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// NGSIv2 context broker. `--port` is the REST API's.
+/// NGSIv2 context broker. `--port` is the REST API's. The flags of Orion (one dash) and its `ORION_*` variables are
+/// taken too: docs/operations.md lists what they mean here.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -30,7 +31,15 @@ const PROGRAM: Program<Config> = Program {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let args = Args::parse().service;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let originals = read_originals(arguments, variables).map_err(anyhow::Error::msg)?;
+    let program = std::env::args().next().unwrap_or_default();
+    let mut args = Args::parse_from([program].into_iter().chain(originals.rest)).service;
+    // Our own settings win over the original's.
+    args.set.splice(0..0, originals.settings);
+    args.warnings = originals.warnings;
     PROGRAM
         .run(&args, async |config, foundation| {
             let deps = Deps {

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use service_kit::metrics::{Metrics, seconds_histogram};
 
-use crate::update::Applied;
+use crate::{administration::Outgoing, update::Applied};
 
 const SERVICE: &str = "context-broker";
 
@@ -94,6 +94,18 @@ impl BrokerMetrics {
             },
         };
         self.operations.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// What was sent over HTTP and what was not, since the start.
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        let tries = |outcome| self.notifications.get(&Outcome { outcome }).map_or(0, |counter| counter.get());
+        Outgoing {
+            sent: tries("accepted") + tries("answered_with_error"),
+            failed: tries("busy") + tries("unreachable") + tries("refused"),
+            dropped: self.dropped.get(),
+            waiting: u64::try_from(self.pending.get()).unwrap_or(0),
+            refreshes: 0,
+        }
     }
 
     pub(crate) fn batch(&self, requests: usize, took: Duration, queued: usize) {

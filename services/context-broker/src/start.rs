@@ -13,7 +13,9 @@ use soft_state::SoftState;
 use tokio::net::TcpListener;
 
 use crate::{
-    Config, Core, StartError, api,
+    Config, Core, StartError,
+    administration::Administration,
+    api,
     metrics::BrokerMetrics,
     notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory},
     stores,
@@ -83,13 +85,16 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
     tasks.spawn("context-broker.notifier", async move {
         bus.consume(CONTEXT_CHANGES, NOTIFIER_GROUP, notifier, stop).await
     });
-    Upkeep::start(config, deps, stores.system, registry.clone(), tasks);
+    Upkeep::start(config, deps, stores.system.clone(), registry.clone(), tasks);
+    let administration = Arc::new(Administration::new(&config.administration, deps.clock.now_us()));
     Ok(Core {
         store: stores.context,
         subscriptions: registry,
         clock: deps.clock.clone(),
         metrics,
         query_ms: config.query.max_ms,
+        administration,
+        system: stores.system,
     })
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Without an OTLP endpoint no span is made; trace context is still passed on to neighbours.
 
+mod level;
 mod logs;
 mod spans;
 
@@ -22,6 +23,7 @@ use opentelemetry_sdk::{
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+pub use level::{LogLevel, log_level, set_log_level};
 pub use spans::{ActiveSpan, MeshTracer, SpanKind, batch_span, event_span, start_span};
 
 /// How a process tells what it does.
@@ -70,6 +72,7 @@ pub struct TelemetryGuard(());
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     let filter =
         EnvFilter::try_new(&config.log_level).map_err(|error| TelemetryError::LogLevel(error.to_string()))?;
+    let filter = level::changeable(filter);
     let lines = match config.log_format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)

@@ -17,6 +17,8 @@ pub(super) enum Answer {
     Text(Vec<u8>),
     /// 200 without a body.
     Nothing,
+    /// An error in another shape than that of NGSIv2, as JSON.
+    Refused(StatusCode, Vec<u8>),
     /// 201 with `Location`.
     Created(String),
     /// 204; `Location` for an upsert.
@@ -40,6 +42,7 @@ impl IntoResponse for Answer {
                 response
             }
             Self::Nothing => without_body(StatusCode::OK, None),
+            Self::Refused(status, body) => with_body(status, "application/json", body),
             Self::Created(location) => without_body(StatusCode::CREATED, Some(location)),
             Self::NoContent(location) => without_body(StatusCode::NO_CONTENT, location),
         }
@@ -73,8 +76,10 @@ pub(super) fn error_response(error: &Error) -> Response {
 }
 
 /// 405 with what is allowed instead.
-pub(super) fn method_not_allowed(allow: &'static str) -> Response {
+pub(super) fn method_not_allowed(allow: &str) -> Response {
     let mut response = error_response(&Error::new(ngsi::ErrorWord::MethodNotAllowed, "method not allowed"));
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
     response
 }

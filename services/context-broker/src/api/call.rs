@@ -57,15 +57,20 @@ impl Call {
         if !resource.allows(&head.method) {
             // The original's table of methods lacks this path.
             let untabled = resource == Resource::Notify;
-            return Err(if untabled { unknown() } else { method_not_allowed(resource.allow()) });
+            if untabled {
+                return Err(unknown());
+            }
+            let cors = api.cors.is_some() && resource.is_ngsi();
+            let allow = resource.allow();
+            let allow = if cors { format!("{allow}, OPTIONS") } else { allow.to_owned() };
+            return Err(method_not_allowed(&allow));
         }
         let tenant = if api.multiservice {
             headers::tenant(&head.headers).map_err(refuse)?
         } else {
             Tenant::default()
         };
-        let body =
-            if has_body(&head.method) { payload(api, body).await.map_err(refuse)? } else { Bytes::new() };
+        let body = if checked.has_payload { payload(api, body).await.map_err(refuse)? } else { Bytes::new() };
         Ok(Self {
             method: head.method,
             resource,
@@ -151,6 +156,8 @@ struct Checked {
     kind: BodyKind,
     params: Params,
     accept: Accept,
+    /// A body is to be read.
+    has_payload: bool,
 }
 
 fn has_body(method: &Method) -> bool {
@@ -184,8 +191,9 @@ fn check_head(
     if !accept.json && !is_value {
         return Err(headers::not_acceptable("acceptable MIME types: application/json"));
     }
+    let set_by_url = matches!(&found, Ok(Some((resource, _))) if resource.is_set_by_url());
     if has_body(method) {
-        if is_empty {
+        if is_empty && !set_by_url {
             return Err(length_required());
         }
     } else if headers.contains_key(header::CONTENT_TYPE) {
@@ -193,7 +201,8 @@ fn check_head(
             "Orion accepts no payload for GET/DELETE requests. HTTP header Content-Type is thus forbidden",
         ));
     }
-    Ok(Checked { found, service_paths, kind, params, accept })
+    let has_payload = has_body(method) && !is_empty;
+    Ok(Checked { found, service_paths, kind, params, accept, has_payload })
 }
 
 async fn payload(api: &Api, body: Body) -> Result<Bytes, Error> {

@@ -4,13 +4,16 @@
 //! request ─► call: path, headers, parameters, body, in the original's order of checks ─► one handler per resource ─► answer
 //! ```
 
+mod admin;
 mod answer;
 mod attributes;
 mod batch;
 mod call;
+mod cors;
 mod entities;
 mod grpc;
 mod headers;
+mod observed;
 mod params;
 mod resource;
 mod subscriptions;
@@ -27,9 +30,12 @@ use axum::{
     routing::any,
 };
 
+use http::Method;
+
 use crate::{Config, Core};
 use answer::{Answer, error_response};
 use call::Call;
+use cors::Cors;
 use resource::Resource;
 
 pub use grpc::{GrpcApi, grpc_service};
@@ -43,6 +49,7 @@ pub(crate) struct Api {
     /// Whether `Fiware-Service` is looked at.
     multiservice: bool,
     started_us: i64,
+    cors: Option<Cors>,
 }
 
 /// The REST API (NGSIv2).
@@ -53,6 +60,7 @@ pub fn router(core: Core, config: &Config) -> Router {
         max_body: config.max_body_bytes,
         body_idle: config.http.body_idle_timeout(),
         multiservice: config.multiservice,
+        cors: Cors::new(&config.administration.cors_origin, config.administration.cors_max_age_s),
     });
     // One handler for all: routes are there so that metrics and spans know which resource was meant.
     let mut router = Router::new();
@@ -64,7 +72,28 @@ pub fn router(core: Core, config: &Config) -> Router {
 }
 
 async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
-    match answer(&api, request).await {
+    let observation = observed::Observation::begin(&api, &request);
+    let page = api.cors.as_ref().and_then(|cors| {
+        let (resource, _) = Resource::find(request.uri().path()).ok()??;
+        resource.is_ngsi().then(|| (cors, resource, cors.allowed(request.headers())))
+    });
+    let response = match page {
+        Some((cors, resource, origin)) if request.method() == Method::OPTIONS => {
+            cors.preflight(resource, origin)
+        }
+        Some((_, _, Some(origin))) => {
+            let mut response = answered(&api, request).await;
+            cors::welcome(response.headers_mut(), origin);
+            response
+        }
+        _ => answered(&api, request).await,
+    };
+    observation.end(&api, &response);
+    response
+}
+
+async fn answered(api: &Api, request: Request) -> Response {
+    match answer(api, request).await {
         Ok(answer) => answer.into_response(),
         Err(refusal) => refusal,
     }
@@ -87,6 +116,13 @@ async fn answer(api: &Api, request: Request) -> Result<Answer, Response> {
         Resource::BatchUpdate => batch::update(api, &call).await,
         Resource::BatchQuery => batch::query(api, &call).await,
         Resource::Notify => batch::notify(api, &call).await,
+        Resource::AdminLog => Ok(admin::log(api, &call)),
+        Resource::LogTrace => Ok(admin::trace(api, &call)),
+        Resource::LogTraceLevels => Ok(admin::trace_levels(api, &call)),
+        Resource::Semaphores => Ok(admin::semaphores()),
+        Resource::AdminMetrics => admin::metrics(api, &call),
+        Resource::Statistics => Ok(admin::statistics(api, &call)),
+        Resource::CacheStatistics => admin::cache_statistics(api, &call).await,
     };
     answer.map_err(|error| error_response(&error))
 }

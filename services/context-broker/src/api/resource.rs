@@ -22,6 +22,13 @@ pub(super) enum Resource {
     BatchUpdate,
     BatchQuery,
     Notify,
+    AdminLog,
+    LogTrace,
+    LogTraceLevels,
+    Semaphores,
+    AdminMetrics,
+    Statistics,
+    CacheStatistics,
 }
 
 /// The variable parts of a path, decoded: entity id or type or subscription id, then attribute name.
@@ -32,7 +39,7 @@ pub(super) struct Parts {
 }
 
 impl Resource {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Version,
         Self::EntryPoint,
         Self::Entities,
@@ -47,6 +54,13 @@ impl Resource {
         Self::BatchUpdate,
         Self::BatchQuery,
         Self::Notify,
+        Self::AdminLog,
+        Self::LogTrace,
+        Self::LogTraceLevels,
+        Self::Semaphores,
+        Self::AdminMetrics,
+        Self::Statistics,
+        Self::CacheStatistics,
     ];
 
     /// As the router writes it.
@@ -66,6 +80,31 @@ impl Resource {
             Self::BatchUpdate => "/v2/op/update",
             Self::BatchQuery => "/v2/op/query",
             Self::Notify => "/v2/op/notify",
+            Self::AdminLog => "/admin/log",
+            Self::LogTrace => "/log/trace",
+            Self::LogTraceLevels => "/log/trace/{levels}",
+            Self::Semaphores => "/admin/sem",
+            Self::AdminMetrics => "/admin/metrics",
+            Self::Statistics => "/statistics",
+            Self::CacheStatistics => "/cache/statistics",
+        }
+    }
+
+    /// The resource that the router found.
+    pub(super) fn of_template(matched: &str) -> Option<Self> {
+        let matched = matched.strip_suffix('/').unwrap_or(matched);
+        Self::ALL.into_iter().find(|resource| resource.template() == matched)
+    }
+
+    /// How `/statistics` names the path.
+    pub(super) fn counted_as(self) -> &'static str {
+        match self {
+            Self::Entity => "/v2/entities/{id}",
+            Self::Attributes => "/v2/entities/{id}/attrs",
+            Self::Attribute => "/v2/entities/{id}/attrs/{attr}",
+            Self::Value => "/v2/entities/{id}/attrs/{attr}/value",
+            Self::Subscription => "/v2/subscriptions/{id}",
+            other => other.template(),
         }
     }
 
@@ -80,11 +119,36 @@ impl Resource {
             Self::Value => "GET, PUT",
             Self::Subscription => "GET, DELETE, PATCH",
             Self::BatchUpdate | Self::BatchQuery | Self::Notify => "POST",
+            // GET works too; the original does not say so.
+            Self::AdminLog => "PUT",
+            Self::LogTraceLevels => "PUT, DELETE",
+            Self::Semaphores => "GET",
+            Self::LogTrace | Self::AdminMetrics | Self::Statistics | Self::CacheStatistics => "GET, DELETE",
         }
     }
 
     pub(super) fn allows(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+        let untold = self == Self::AdminLog && method == Method::GET;
+        untold || self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// Whether browsers may be let in: they are for NGSIv2 only.
+    pub(super) fn is_ngsi(self) -> bool {
+        self.template().starts_with("/v2")
+    }
+
+    /// The methods, in the order in which the answer to `OPTIONS` names them.
+    pub(super) fn options(self) -> String {
+        let allow = match self.allow() {
+            "POST, GET" => "GET, POST",
+            other => other,
+        };
+        format!("{allow}, OPTIONS")
+    }
+
+    /// Whether a PUT needs no body.
+    pub(super) fn is_set_by_url(self) -> bool {
+        matches!(self, Self::AdminLog | Self::LogTrace | Self::LogTraceLevels)
     }
 
     /// Finds the resource of a path that is still percent-encoded. A trailing slash is tolerated. None: no such path.
@@ -113,6 +177,13 @@ impl Resource {
             ["v2", "op", "update"] => (Self::BatchUpdate, Parts::default()),
             ["v2", "op", "query"] => (Self::BatchQuery, Parts::default()),
             ["v2", "op", "notify"] => (Self::Notify, Parts::default()),
+            ["admin", "log"] => (Self::AdminLog, Parts::default()),
+            ["admin", "sem"] => (Self::Semaphores, Parts::default()),
+            ["admin", "metrics"] => (Self::AdminMetrics, Parts::default()),
+            ["log", "trace"] => (Self::LogTrace, Parts::default()),
+            ["log", "trace", levels] => (Self::LogTraceLevels, Parts::one(decode(levels)?.into_owned())),
+            ["statistics"] => (Self::Statistics, Parts::default()),
+            ["cache", "statistics"] => (Self::CacheStatistics, Parts::default()),
             _ => return Ok(None),
         };
         Ok(Some(found))

@@ -69,6 +69,10 @@ impl TenantIndex {
         index
     }
 
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &SubscriptionId> {
+        self.by_key.keys()
+    }
+
     fn add(&mut self, entry: Arc<Entry>) {
         let place = self.entries.len();
         let condition = &entry.subscription.subject.condition;

@@ -1,6 +1,12 @@
 //! The subscriptions of all tenants: changed here for the API, indexed here for the notifier.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use ngsi::{
     Error,
@@ -32,6 +38,8 @@ pub(crate) struct Registry {
     loading: tokio::sync::Mutex<()>,
     /// Deliveries asked for by a revision below this are cancelled; until the index knows better.
     cancelled: Mutex<HashMap<SubscriptionKey, i64>>,
+    /// How often an index was built.
+    refreshes: AtomicU64,
 }
 
 impl Registry {
@@ -49,6 +57,7 @@ impl Registry {
             indexes: RwLock::default(),
             loading: tokio::sync::Mutex::new(()),
             cancelled: Mutex::default(),
+            refreshes: AtomicU64::new(0),
         }
     }
 
@@ -158,12 +167,23 @@ impl Registry {
             .await
             .map_err(|error| StoreError::Internal(error.to_string()))?;
         let index = Arc::new(index);
+        self.refreshes.fetch_add(1, Ordering::Relaxed);
         self.indexes.write().insert(tenant.clone(), index.clone());
         self.cancelled.lock().retain(|key, revision| {
             let known = || index.get(&key.id).map_or(i64::MAX, |entry| entry.revision);
             key.tenant != *tenant || known() < *revision
         });
         Ok(index)
+    }
+
+    pub(crate) fn refreshes(&self) -> u64 {
+        self.refreshes.load(Ordering::Relaxed)
+    }
+
+    /// The ids of all subscriptions that are in memory.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let indexes: Vec<Arc<TenantIndex>> = self.indexes.read().values().cloned().collect();
+        indexes.iter().flat_map(|index| index.ids()).map(ToString::to_string).collect()
     }
 
     fn fresh(&self, tenant: &Tenant, epoch: i64) -> Option<Arc<TenantIndex>> {

@@ -86,6 +86,11 @@ impl Broker {
         Self::start_with(Config::default(), Arc::new(bus)).await
     }
 
+    /// With another configuration, over the embedded bus.
+    pub async fn configured(config: Config) -> Self {
+        Self::start_with(config, Arc::new(bus::EmbeddedBus::default())).await
+    }
+
     /// With another configuration; ports and data folder are chosen here.
     pub async fn start_with(config: Config, bus: Arc<dyn bus::Bus>) -> Self {
         let dir = tempfile::tempdir().unwrap();

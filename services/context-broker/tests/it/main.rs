@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "nothing outside of this program sees it")]
 
+mod administration;
 mod attributes;
 mod batch;
 mod broker;
@@ -13,6 +14,7 @@ mod history;
 mod http_rules;
 mod lists;
 mod notification;
+mod program;
 mod receiver;
 mod replicas;
 mod service_paths;

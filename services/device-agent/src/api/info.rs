@@ -8,8 +8,8 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use parking_lot::Mutex;
 use serde_json::{Value, json};
+use service_kit::telemetry::{self, LogLevel};
 
 use super::{ApiState, request};
 use crate::metrics::Metrics;
@@ -33,31 +33,19 @@ pub(super) async fn ready(State(state): State<ApiState>) -> Response {
     (status, Json(json!({}))).into_response()
 }
 
-/// The originals' level: kept and shown for their clients. What this process logs is set by its own configuration.
-pub(crate) struct LogLevel(Mutex<&'static str>);
-
-impl Default for LogLevel {
-    fn default() -> Self {
-        Self(Mutex::new("INFO"))
-    }
+/// The level of this process, which may hold other services too.
+pub(super) async fn show_log_level() -> Json<Value> {
+    Json(json!({ "level": telemetry::log_level().as_str() }))
 }
 
-pub(super) async fn show_log_level(State(state): State<ApiState>) -> Json<Value> {
-    Json(json!({ "level": *state.log_level.0.lock() }))
-}
-
-pub(super) async fn set_log_level(State(state): State<ApiState>, uri: Uri) -> Response {
+pub(super) async fn set_log_level(uri: Uri) -> Response {
     let query = request::Query::of(&uri);
     let Some(given) = query.text("level") else { return wrong_level("log level missing") };
-    let level = match given.to_ascii_uppercase().as_str() {
-        "INFO" => "INFO",
-        "ERROR" => "ERROR",
-        "FATAL" => "FATAL",
-        "DEBUG" => "DEBUG",
-        "WARN" | "WARNING" => "WARN",
-        _ => return wrong_level("invalid log level"),
-    };
-    *state.log_level.0.lock() = level;
+    // The original knows no silence.
+    match LogLevel::parse(given).filter(|level| *level != LogLevel::None) {
+        Some(level) => telemetry::set_log_level(level),
+        None => return wrong_level("invalid log level"),
+    }
     StatusCode::OK.into_response()
 }
 

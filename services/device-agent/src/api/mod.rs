@@ -25,14 +25,13 @@ use crate::agent::Agent;
 pub(crate) struct ApiState {
     pub(crate) agent: Arc<Agent>,
     pub(crate) readiness: Readiness,
-    pub(crate) log_level: Arc<info::LogLevel>,
     /// Port of the north API, as `/iot/about` shows it.
     pub(crate) north_port: u16,
 }
 
 impl ApiState {
     pub(crate) fn new(agent: Arc<Agent>, readiness: Readiness, north_port: u16) -> Self {
-        Self { agent, readiness, log_level: Arc::default(), north_port }
+        Self { agent, readiness, north_port }
     }
 }
 
