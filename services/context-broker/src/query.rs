@@ -8,6 +8,7 @@ use std::{
 
 use ngsi::{Entity, query::EntityQuery};
 use scope::QueryScope;
+use store::StoreError;
 use tokio::time::Instant;
 
 use crate::{
@@ -33,10 +34,14 @@ impl Deadline {
         Self { at, limit_ms }
     }
 
-    fn check(&self) -> Result<(), QueryError> {
+    /// Waits for a part of the answer, until the time is over.
+    async fn keep<T>(&self, part: impl Future<Output = Result<T, StoreError>>) -> Result<T, QueryError> {
         match self.at {
-            Some(at) if Instant::now() >= at => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),
-            _ => Ok(()),
+            None => Ok(part.await?),
+            Some(at) => match tokio::time::timeout_at(at, part).await {
+                Ok(part) => Ok(part?),
+                Err(_) => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),
+            },
         }
     }
 }
@@ -68,7 +73,8 @@ pub(crate) async fn run(
     let owned = |names: Option<Vec<&str>>| {
         names.unwrap_or_default().into_iter().map(str::to_owned).collect::<Vec<String>>()
     };
-    let selection = Selection { ids: owned(pushed.ids), types: owned(pushed.types) };
+    let selection =
+        Selection { ids: owned(pushed.ids), types: owned(pushed.types), conditions: pushed.conditions };
     if !pushed.complete || query.is_sorted() {
         if let Some(page) = nearby::page(store, scope, &selection, query).await? {
             return Ok(page);
@@ -100,7 +106,7 @@ async fn filter(
     let mut total = 0;
     let mut after = None;
     loop {
-        let chunk = store.scan(scope, selection, after.as_ref(), CHUNK).await?;
+        let chunk = deadline.keep(store.scan(scope, selection, after.as_ref(), CHUNK)).await?;
         after = chunk.last().filter(|_| chunk.len() >= CHUNK as usize).map(|last| Cursor::of(last));
         for entity in chunk {
             if query.matches(&entity) {
@@ -119,7 +125,6 @@ async fn filter(
         if after.is_none() || page_is_full {
             break;
         }
-        deadline.check()?;
     }
     if sorted {
         query.sort(&mut kept);
@@ -134,11 +139,12 @@ pub(crate) async fn types(
     only: Option<&str>,
     deadline: Deadline,
 ) -> Result<Vec<TypeSummary>, QueryError> {
-    let selection = Selection { ids: Vec::new(), types: only.map(str::to_owned).into_iter().collect() };
+    let types = only.map(str::to_owned).into_iter().collect();
+    let selection = Selection { types, ..Selection::default() };
     let mut found: BTreeMap<String, TypeSummary> = BTreeMap::new();
     let mut after = None;
     loop {
-        let chunk = store.scan(scope, &selection, after.as_ref(), CHUNK).await?;
+        let chunk = deadline.keep(store.scan(scope, &selection, after.as_ref(), CHUNK)).await?;
         for entity in &chunk {
             let summary = match found.get_mut(&entity.entity_type) {
                 Some(summary) => summary,
@@ -153,7 +159,6 @@ pub(crate) async fn types(
             Some(last) if chunk.len() >= CHUNK as usize => after = Some(Cursor::of(last)),
             _ => return Ok(found.into_values().collect()),
         }
-        deadline.check()?;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::{Expression, OrderKey, OrderToken, Pattern, order};
+use super::{Condition, Expression, OrderKey, OrderToken, Pattern, order};
 use crate::{
     Entity,
     geo::{CellRange, GeoQuery},
@@ -68,7 +68,7 @@ impl Default for EntityQuery {
 }
 
 /// What a store can check by itself, from indexed columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PushDown<'a> {
     /// The entity's id is one of these.
     pub ids: Option<Vec<&'a str>>,
@@ -76,6 +76,8 @@ pub struct PushDown<'a> {
     pub types: Option<Vec<&'a str>>,
     /// The cell of the entity's location is in one of these ranges.
     pub cells: Option<Vec<CellRange>>,
+    /// Weaker than `q` and `mq`.
+    pub conditions: Vec<Condition>,
     /// With the conditions on id and type nothing is left for [`EntityQuery::matches`]: the store may page and count by itself.
     pub complete: bool,
 }
@@ -133,6 +135,7 @@ impl EntityQuery {
             ids: union(|s| &s.ids),
             types: union(|s| &s.types),
             cells: self.geo.as_ref().and_then(GeoQuery::cells),
+            conditions: self.q.iter().chain(&self.mq).flat_map(Expression::conditions).collect(),
             complete: one_plain && self.q.is_none() && self.mq.is_none() && self.geo.is_none(),
         }
     }
@@ -155,12 +158,20 @@ mod tests {
     fn one_plain_selector_is_left_to_the_store() {
         let query =
             EntityQuery { selectors: vec![selector(&["a", "b"], &["T"], None)], ..EntityQuery::default() };
-        let expected =
-            PushDown { ids: Some(vec!["a", "b"]), types: Some(vec!["T"]), cells: None, complete: true };
+        let expected = PushDown {
+            ids: Some(vec!["a", "b"]),
+            types: Some(vec!["T"]),
+            cells: None,
+            conditions: Vec::new(),
+            complete: true,
+        };
         assert_eq!(query.push_down(), expected);
         let everything =
             EntityQuery { selectors: vec![selector(&[], &[], Some(".*"))], ..EntityQuery::default() };
-        assert_eq!(everything.push_down(), PushDown { ids: None, types: None, cells: None, complete: true });
+        assert_eq!(
+            everything.push_down(),
+            PushDown { ids: None, types: None, cells: None, conditions: Vec::new(), complete: true }
+        );
     }
 
     #[test]
@@ -169,7 +180,13 @@ mod tests {
             selectors: vec![selector(&["a"], &["T"], None), selector(&[], &["U"], Some("^b"))],
             ..EntityQuery::default()
         };
-        let expected = PushDown { ids: None, types: Some(vec!["T", "U"]), cells: None, complete: false };
+        let expected = PushDown {
+            ids: None,
+            types: Some(vec!["T", "U"]),
+            cells: None,
+            conditions: Vec::new(),
+            complete: false,
+        };
         assert_eq!(query.push_down(), expected);
     }
 }

@@ -1,14 +1,17 @@
-//! The part of a query that SQL answers: places, ids and types. What else a query asks is decided in Rust.
+//! The part of a query that SQL answers: places, ids and types, and conditions that each store writes in its own way.
+//! What else a query asks is decided in Rust.
 
-use ngsi::Entity;
+use ngsi::{Entity, query::Condition};
 use scope::{PathPattern, QueryScope};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-/// Which entities, by id and type; empty lists mean any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Which entities; empty lists mean any.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
     pub ids: Vec<String>,
     pub types: Vec<String>,
+    /// On attributes; what meets them is still to be matched with the query.
+    pub conditions: Vec<Condition>,
 }
 
 /// A place in the order of lists: creation time, then id, path and type.

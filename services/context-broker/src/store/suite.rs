@@ -255,7 +255,11 @@ async fn lists_are_in_order_of_creation_and_come_in_pages(bench: Bench) {
     let any = Selection::default();
     assert_eq!(ids(bench.store.list(&everything, &any, 10, 3).await.unwrap()), ["e10", "e11", "e12"]);
     assert!(bench.store.list(&everything, &any, 25, 3).await.unwrap().is_empty());
-    let some = Selection { ids: vec!["e05".into(), "e03".into(), "no".into()], types: vec!["T".into()] };
+    let some = Selection {
+        ids: vec!["e05".into(), "e03".into(), "no".into()],
+        types: vec!["T".into()],
+        ..Selection::default()
+    };
     assert_eq!(ids(bench.store.list(&everything, &some, 0, 3).await.unwrap()), ["e03", "e05"]);
     let mut seen = Vec::new();
     let mut after = None;
@@ -304,13 +308,40 @@ async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
     bench.write(&s, append("far", &[("n", json!(1))])).await.unwrap();
     assert_eq!(located(&bench, &any, 10).await, "far near");
     assert_eq!(located(&bench, &any, 1).await.split(' ').count(), 1);
-    let some = Selection { ids: vec!["far".into()], types: vec!["T".into()] };
+    let some = Selection { ids: vec!["far".into()], types: vec!["T".into()], ..Selection::default() };
     assert_eq!(located(&bench, &some, 10).await, "far");
     put("near", json!(null)).await;
     assert_eq!(located(&bench, &any, 10).await, "far");
     assert_eq!(located(&bench.reopen().await, &any, 10).await, "far");
     let elsewhere = bench.store.located(&scope("u", "/").exactly(), &any, &cells, 10).await.unwrap();
     assert!(elsewhere.is_empty());
+}
+
+async fn what_a_query_means_is_among_what_its_conditions_find(bench: Bench) {
+    use ngsi::query::{Expression, QueryKind};
+    let s = scope("t", "/");
+    let values = json!([
+        1, -1, 1.5, "1", "a", "", "Z", "\u{0}", "2026-01-31T00:00:00.000Z", true, false, null, [], [1, "a"], {}, {"k": 1}
+    ]);
+    for (n, value) in values.as_array().unwrap().iter().enumerate() {
+        bench.write(&s, append(&format!("e{n}"), &[("v", value.clone())])).await.unwrap();
+    }
+    bench.write(&s, append("other", &[("w", json!("\u{0}"))])).await.unwrap();
+    let mut queries =
+        vec!["v".to_owned(), "!v".to_owned(), "v.k".to_owned(), "v~=a".to_owned(), "w".to_owned()];
+    for literal in ["1", "1.5", "'1'", "a", "true", "null", "2026-01-31", "1,a", "0..2", "'A'..'z'"] {
+        queries.extend(["==", "!=", ">", ">=", "<", "<="].map(|operator| format!("v{operator}{literal}")));
+    }
+    for query in queries {
+        let Ok(expression) = Expression::parse(&query, QueryKind::Attributes) else { continue };
+        let found = async |conditions| {
+            let selection = Selection { conditions, ..Selection::default() };
+            let mut found = bench.store.scan(&s.exactly(), &selection, None, 100).await.unwrap();
+            found.retain(|entity| expression.matches(entity));
+            found.iter().map(|entity| entity.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(expression.conditions()).await, found(Vec::new()).await, "{query}");
+    }
 }
 
 async fn what_has_expired_is_invisible_at_once_and_swept_later(bench: Bench) {
@@ -430,6 +461,7 @@ suite!(
     lists_are_in_order_of_creation_and_come_in_pages,
     a_far_page_is_as_right_as_a_near_one,
     places_are_found_by_their_cells_wherever_they_move,
+    what_a_query_means_is_among_what_its_conditions_find,
     what_has_expired_is_invisible_at_once_and_swept_later,
     an_expiry_that_was_moved_counts_whatever_was_written_between,
     subscriptions_keep_their_epochs,

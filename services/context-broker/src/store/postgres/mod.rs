@@ -4,6 +4,7 @@
 //! apply ─► one of N group commits, by entity ─► reserve missing rows, lock sorted, apply, write back, outbox ─► answers
 //! ```
 
+mod condition;
 mod reader;
 mod subscriptions;
 mod writer;

@@ -7,7 +7,7 @@ use scope::QueryScope;
 use sqlx::{Postgres, QueryBuilder};
 use store::StoreError;
 
-use super::PostgresStore;
+use super::{PostgresStore, condition::push_conditions};
 use crate::store::{
     Cursor, Selection,
     row::{COLUMNS, Row, decode_all},
@@ -29,6 +29,7 @@ impl PostgresStore {
         let selection = Selection {
             ids: vec![id.to_owned()],
             types: entity_type.map(str::to_owned).into_iter().collect(),
+            ..Selection::default()
         };
         let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
         push_where(&mut query, scope, &selection, self.clock.now_us());
@@ -51,6 +52,7 @@ impl PostgresStore {
             query.push(" WHERE (tenant, id, path, type) IN (SELECT tenant, id, path, type FROM entity");
         }
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
         query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
         if far {
@@ -68,6 +70,7 @@ impl PostgresStore {
     ) -> Result<Vec<Arc<Entity>>, StoreError> {
         let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         if let Some(cursor) = after {
             push_after(&mut query, cursor);
         }
@@ -85,8 +88,13 @@ impl PostgresStore {
         let (low, high): (Vec<i64>, Vec<i64>) = cells.iter().copied().unzip();
         let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM unnest("));
         query.push_bind(low).push("::int8[], ").push_bind(high);
-        query.push("::int8[]) AS places (low, high) JOIN entity ON cell >= low AND cell <= high");
+        // `OFFSET 0` keeps the inner query apart, so that the index of cells serves it: the planner knows nothing of how
+        // the cells are spread and would take another.
+        query.push("::int8[]) AS places (low, high) CROSS JOIN LATERAL (SELECT * FROM entity WHERE tenant = ");
+        query.push_bind(scope.tenant.as_str().to_owned());
+        query.push(" AND cell >= low AND cell <= high OFFSET 0) AS entity");
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         query.push(" LIMIT ").push_bind(i64::from(limit));
         self.fetch(query).await
     }
@@ -103,6 +111,7 @@ impl PostgresStore {
     ) -> Result<u64, StoreError> {
         let mut query = QueryBuilder::<Postgres>::new("SELECT count(*) FROM entity");
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         let count: i64 = query.build_query_scalar().fetch_one(&self.pool).await?;
         Ok(count.unsigned_abs())
     }

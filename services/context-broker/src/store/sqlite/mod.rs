@@ -7,6 +7,7 @@
 //! ```
 
 mod cache;
+mod condition;
 mod reader;
 mod subscriptions;
 mod writer;

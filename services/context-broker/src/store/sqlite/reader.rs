@@ -7,7 +7,7 @@ use scope::{QueryScope, Tenant};
 use sqlx::{QueryBuilder, Sqlite};
 use store::StoreError;
 
-use super::{SqliteStore, cache::IdKey};
+use super::{SqliteStore, cache::IdKey, condition::push_conditions};
 use crate::{
     store::{
         Cursor, Selection,
@@ -71,6 +71,7 @@ impl SqliteStore {
             "SELECT {COLUMNS} FROM entity WHERE rowid IN (SELECT rowid FROM entity"
         ));
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
         query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
         query.push(")").push(ORDER);
@@ -86,6 +87,7 @@ impl SqliteStore {
     ) -> Result<Vec<Arc<Entity>>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity"));
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         if let Some(cursor) = after {
             push_after(&mut query, cursor);
         }
@@ -112,6 +114,7 @@ impl SqliteStore {
             ") SELECT {COLUMNS} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high"
         ));
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         query.push(" LIMIT ").push_bind(i64::from(limit));
         self.fetch(query).await
     }
@@ -128,6 +131,7 @@ impl SqliteStore {
     ) -> Result<u64, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) FROM entity");
         push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
         let count: i64 = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
         Ok(count.unsigned_abs())
     }
