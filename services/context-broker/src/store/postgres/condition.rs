@@ -31,9 +31,7 @@ type IsKind = fn(&Scalar) -> bool;
 /// The value is taken out once: `OFFSET 0` keeps the inner query apart.
 fn push_within(query: &mut QueryBuilder<Postgres>, path: &[String], ranges: &[Range]) {
     query.push("(SELECT CASE json_typeof(v) WHEN 'array' THEN TRUE");
-    let is_of = |range: &&Range, kind: IsKind| {
-        range.low.as_ref().or(range.high.as_ref()).is_some_and(kind)
-    };
+    let is_of = |range: &&Range, kind: IsKind| range.low.as_ref().or(range.high.as_ref()).is_some_and(kind);
     let kinds: [(&str, &str, IsKind); 3] = [
         ("number", "(v #>> '{}')::numeric", |end| matches!(end, Scalar::Number(_))),
         ("string", "(v #>> '{}') COLLATE \"C\"", |end| matches!(end, Scalar::Text(_))),

@@ -90,7 +90,8 @@ impl PostgresStore {
         query.push_bind(low).push("::int8[], ").push_bind(high);
         // `OFFSET 0` keeps the inner query apart, so that the index of cells serves it: the planner knows nothing of how
         // the cells are spread and would take another.
-        query.push("::int8[]) AS places (low, high) CROSS JOIN LATERAL (SELECT * FROM entity WHERE tenant = ");
+        query
+            .push("::int8[]) AS places (low, high) CROSS JOIN LATERAL (SELECT * FROM entity WHERE tenant = ");
         query.push_bind(scope.tenant.as_str().to_owned());
         query.push(" AND cell >= low AND cell <= high OFFSET 0) AS entity");
         push_where(&mut query, scope, selection, self.clock.now_us());
