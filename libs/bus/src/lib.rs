@@ -17,6 +17,7 @@ mod embedded;
 mod kafka;
 pub mod outbox;
 mod record;
+mod tail;
 mod waker;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};

@@ -28,6 +28,12 @@ impl Outgoing {
         headers.push((header::TENANT.to_owned(), self.tenant.as_str().to_owned()));
         headers
     }
+
+    /// The record that a reader of the log gets.
+    pub(crate) fn into_record(self, offset: i64, time_us: i64) -> Record {
+        let headers = self.all_headers();
+        Record { offset, key: self.key, payload: self.payload, headers, time_us }
+    }
 }
 
 /// A record read from a topic.

@@ -9,6 +9,8 @@ use crate::{Migration, StoreError, migrate_sqlite};
 
 /// Concurrent reads of one file. SQLite reads are short; more connections only cost memory.
 const READERS: u32 = 4;
+/// Statements that stay prepared: those for many rows come in as many sizes as a batch may have.
+const PREPARED: usize = 400;
 /// A writer in this process never waits for another; this covers tools that open the file beside it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a reader may wait for a free connection.
@@ -48,6 +50,9 @@ pub async fn open_sqlite(
 /// After a full disk or an I/O error SQLite has ended the transaction by itself; sqlx's own ROLLBACK then fails and it
 /// counts a transaction for ever. Such a connection is replaced. (The ping waits for the rollback.)
 async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }
@@ -57,7 +62,7 @@ async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
-        .statement_cache_capacity(256)
+        .statement_cache_capacity(PREPARED)
         .pragma("cache_size", "-8192")
         .pragma("mmap_size", "268435456")
         .pragma("temp_store", "MEMORY");

@@ -1,10 +1,19 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{EmbeddedOptions, Log};
-use crate::{Batch, Consumed, Consumer, Record, backoff::Backoff, outbox};
+use crate::{Batch, Consumed, Consumer, Record, backoff::Backoff, outbox, tail::Seen};
 
 /// The embedded log has one partition.
 const PARTITION: i32 = 0;
+
+/// Where the next records are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// In memory, and in the file only when that does not know.
+    Tail,
+    /// At the beginning, and now and then: another program may have written to the file.
+    File,
+}
 
 /// One group's way through a log.
 pub(super) struct Reader<'a> {
@@ -33,16 +42,19 @@ impl<'a> Reader<'a> {
         let mut wake = self.log.waker.subscribe();
         while let Some(mut position) = self.load_position().await {
             let mut from = self.start_of(position).await;
+            let mut look = Look::File;
             loop {
                 if self.stop.is_cancelled() {
                     return;
                 }
                 wake.mark_unchanged();
-                let Some(records) = self.read(from).await else { return };
+                let Some(records) = self.read(from, std::mem::replace(&mut look, Look::Tail)).await else {
+                    return;
+                };
                 let Some(last) = records.last() else {
                     tokio::select! {
                         _ = wake.changed() => {}
-                        () = tokio::time::sleep(self.options.poll) => {}
+                        () = tokio::time::sleep(self.options.poll) => look = Look::File,
                         () = self.stop.cancelled() => return,
                     }
                     continue;
@@ -107,9 +119,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The next records, asked for until the log answers; `None` when stopped.
-    async fn read(&mut self, from: i64) -> Option<Vec<Record>> {
+    async fn read(&mut self, from: i64, look: Look) -> Option<Vec<Record>> {
+        let options = self.options;
+        if look == Look::Tail {
+            match self.log.waker.read(from, options.batch_records, options.batch_bytes) {
+                Seen::Records(records) => return Some(records),
+                Seen::End => return Some(Vec::new()),
+                Seen::Unknown => {}
+            }
+        }
         loop {
-            let options = self.options;
             let read = outbox::read_from(
                 &self.log.pools.reader,
                 &self.log.topic,

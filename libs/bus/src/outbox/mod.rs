@@ -7,7 +7,7 @@ mod postgres;
 mod sqlite;
 
 pub use postgres::append_postgres;
-pub use sqlite::append_sqlite;
+pub use sqlite::{SqliteQuery, append_sqlite, append_statement, bind_sqlite};
 
 pub(crate) use sqlite::{bounds, count_from, delete_below, read_from};
 

@@ -1,14 +1,20 @@
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use futures::TryStreamExt;
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{
+    Row, SqliteConnection, SqlitePool,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 use store::StoreError;
 
 use super::{headers_of, headers_text};
 use crate::{Outgoing, Record};
 
-/// Statements exist for these numbers of rows, so that a few texts stay in the statement cache.
-const ROWS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
+/// Rows of the largest statement. Each number up to it has its own, so that they stay prepared.
+const MOST_ROWS: usize = 64;
+
+/// Values to be bound, for a statement of the caller's.
+pub type SqliteQuery<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 
 /// Appends `records` in the caller's transaction; answers the offset of the last one (0 when there is none).
 pub async fn append_sqlite(
@@ -16,33 +22,33 @@ pub async fn append_sqlite(
     topic: &str,
     records: &[Outgoing],
 ) -> Result<i64, StoreError> {
+    static STATEMENTS: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| (1..=MOST_ROWS).map(|rows| &*append_statement(rows).leak()).collect());
     let mut last = 0;
-    let mut rest = records;
-    while let Some((statement, rows)) = statements().iter().find(|(_, rows)| *rows <= rest.len()) {
-        let (chunk, tail) = rest.split_at(*rows);
-        let mut query = sqlx::query(*statement);
-        for record in chunk {
-            query = query
-                .bind(topic)
-                .bind(record.tenant.as_str())
-                .bind(&*record.key)
-                .bind(&*record.payload)
-                .bind(headers_text(record));
-        }
+    for chunk in records.chunks(MOST_ROWS) {
+        let Some(statement) = STATEMENTS.get(chunk.len() - 1) else { continue };
+        let query = bind_sqlite(sqlx::query(*statement), topic, chunk);
         last = query.execute(&mut *connection).await?.last_insert_rowid();
-        rest = tail;
     }
     Ok(last)
 }
 
-fn statements() -> &'static [(&'static str, usize)] {
-    static STATEMENTS: OnceLock<Vec<(&'static str, usize)>> = OnceLock::new();
-    STATEMENTS.get_or_init(|| {
-        let text = |rows: usize| {
-            let values = vec!["(?,?,?,?,?)"; rows].join(",");
-            format!("INSERT INTO bus_log (topic, tenant, key, payload, headers) VALUES {values}")
-        };
-        ROWS.iter().map(|rows| (&*text(*rows).leak(), *rows)).collect()
+/// The text that appends `rows` records (at least one), for callers that send several statements at once; its values
+/// are bound by [`bind_sqlite`].
+pub fn append_statement(rows: usize) -> String {
+    let values = vec!["(?,?,?,?,?)"; rows].join(",");
+    format!("INSERT INTO bus_log (topic, tenant, key, payload, headers) VALUES {values}")
+}
+
+/// Binds the values of [`append_statement`].
+pub fn bind_sqlite<'q>(query: SqliteQuery<'q>, topic: &'q str, records: &'q [Outgoing]) -> SqliteQuery<'q> {
+    records.iter().fold(query, |query, record| {
+        query
+            .bind(topic)
+            .bind(record.tenant.as_str())
+            .bind(&*record.key)
+            .bind(&*record.payload)
+            .bind(headers_text(record))
     })
 }
 

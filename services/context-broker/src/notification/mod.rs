@@ -21,6 +21,7 @@ mod matching;
 mod notifier;
 mod own_history;
 mod pending;
+mod progress;
 mod store;
 mod target;
 

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{Batch, ConsumeError, Consumed, Consumer};
+use bus::{Batch, ConsumeError, Consumed, Consumer, Record};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message;
 use proto::v1::ContextChange;
 use scope::Tenant;
@@ -13,6 +14,7 @@ use service_kit::Clock;
 use super::{
     delivery::Caller,
     matching::{Matcher, Prepared},
+    progress::Progress,
     store::{Intake, Match, NotificationStore},
 };
 use crate::{
@@ -32,6 +34,7 @@ pub(crate) struct Notifier {
     metrics: BrokerMetrics,
     /// Last version told, by the key of the entity.
     told: moka::sync::Cache<Bytes, i64>,
+    progress: Mutex<Progress>,
 }
 
 impl Notifier {
@@ -44,14 +47,49 @@ impl Notifier {
             matcher: Arc::new(matcher),
             caller,
             told: moka::sync::Cache::new(REMEMBERED),
+            progress: Mutex::default(),
         }
     }
 
-    /// The changes of a batch that were not told yet.
-    fn decode(&self, batch: &Batch) -> Vec<(Bytes, ContextChange)> {
-        let mut last: HashMap<Bytes, i64> = HashMap::new();
-        let mut changes = Vec::with_capacity(batch.records.len());
+    /// The records of a batch that may trigger something.
+    async fn promising<'a>(&self, batch: &'a Batch) -> Result<(Vec<&'a Record>, Indexes), ConsumeError> {
+        let mut heads = Vec::with_capacity(batch.records.len());
+        let mut epochs: HashMap<String, i64> = HashMap::new();
         for record in &batch.records {
+            let Ok(head) = Head::decode(record.payload.clone()) else {
+                tracing::error!(
+                    topic = batch.topic,
+                    offset = record.offset,
+                    "change not readable, passed over"
+                );
+                continue;
+            };
+            match epochs.get_mut(&head.tenant) {
+                Some(epoch) => *epoch = head.subscription_epoch.max(*epoch),
+                None => drop(epochs.insert(head.tenant.clone(), head.subscription_epoch)),
+            }
+            heads.push((record, head));
+        }
+        let mut indexes: HashMap<String, (Tenant, Arc<TenantIndex>)> = HashMap::with_capacity(epochs.len());
+        for (name, epoch) in epochs {
+            let Ok(tenant) = Tenant::from_header(Some(&name)) else { continue };
+            let index = self.registry.index(&tenant, epoch).await?;
+            indexes.insert(name, (tenant, index));
+        }
+        heads.retain(|(_, head)| {
+            indexes.get(&head.tenant).is_some_and(|(_, index)| {
+                let touched = head.updated.iter().chain(&head.removed);
+                index.has_candidates(&head.entity_id, &head.entity_type, touched)
+            })
+        });
+        Ok((heads.into_iter().map(|(record, _)| record).collect(), indexes))
+    }
+
+    /// Those changes that were not told yet.
+    fn decode(&self, batch: &Batch, records: Vec<&Record>) -> Vec<(Bytes, ContextChange)> {
+        let mut last: HashMap<Bytes, i64> = HashMap::new();
+        let mut changes = Vec::with_capacity(records.len());
+        for record in records {
             let Ok(change) = ContextChange::decode(record.payload.clone()) else {
                 tracing::error!(
                     topic = batch.topic,
@@ -72,18 +110,8 @@ impl Notifier {
     async fn matches(
         &self,
         changes: Vec<ContextChange>,
+        indexes: Indexes,
     ) -> Result<(Vec<ContextChange>, Vec<Match>), ConsumeError> {
-        let mut epochs: HashMap<&str, i64> = HashMap::new();
-        for change in &changes {
-            let epoch = epochs.entry(&change.tenant).or_insert(0);
-            *epoch = (*epoch).max(change.subscription_epoch);
-        }
-        let mut indexes: HashMap<String, (Tenant, Arc<TenantIndex>)> = HashMap::new();
-        for (name, epoch) in epochs {
-            let Ok(tenant) = Tenant::from_header(Some(name)) else { continue };
-            let index = self.registry.index(&tenant, epoch).await?;
-            indexes.insert(name.to_owned(), (tenant, index));
-        }
         let matcher = self.matcher.clone();
         let work = move || {
             let Prepared { changes, matches } = matcher.prepare(changes, &indexes);
@@ -93,26 +121,54 @@ impl Notifier {
     }
 }
 
+/// The subscriptions of the tenants in a batch.
+type Indexes = HashMap<String, (Tenant, Arc<TenantIndex>)>;
+
+/// What of a [`ContextChange`] the index asks about; the rest, entity included, is passed over unread.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Head {
+    #[prost(string, tag = "1")]
+    tenant: String,
+    #[prost(string, tag = "3")]
+    entity_id: String,
+    #[prost(string, tag = "4")]
+    entity_type: String,
+    #[prost(int64, tag = "8")]
+    subscription_epoch: i64,
+    #[prost(string, repeated, tag = "11")]
+    updated: Vec<String>,
+    #[prost(string, repeated, tag = "13")]
+    removed: Vec<String>,
+}
+
 #[async_trait]
 impl Consumer for Notifier {
     async fn position(&self, topic: &str, partition: i32) -> Result<Option<i64>, ConsumeError> {
+        self.progress.lock().settled(topic, partition);
         Ok(self.store.position(topic, partition).await?)
     }
 
     async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
-        let (keys, changes): (Vec<_>, Vec<_>) = self.decode(batch).into_iter().unzip();
+        let (records, indexes) = self.promising(batch).await?;
+        let (keys, changes): (Vec<_>, Vec<_>) = self.decode(batch, records).into_iter().unzip();
+        if changes.is_empty() && self.progress.lock().may_wait(batch) {
+            return Ok(Consumed::Stored);
+        }
         let versions: Vec<i64> = changes.iter().map(|change| change.version).collect();
-        let (changes, matches) = self.matches(changes).await?;
+        let (changes, matches) = self.matches(changes, indexes).await?;
+        let expected = self.progress.lock().stored(batch);
         let intake = Intake {
             topic: &batch.topic,
             partition: batch.partition,
-            expected: batch.expected,
+            expected,
             next: batch.next,
             matches,
             changes: &changes,
             now_us: self.clock.now_us(),
         };
-        let Some(recorded) = self.store.record(intake).await? else { return Ok(Consumed::Moved) };
+        let recorded = self.store.record(intake).await?;
+        self.progress.lock().settled(&batch.topic, batch.partition);
+        let Some(recorded) = recorded else { return Ok(Consumed::Moved) };
         for (key, version) in keys.into_iter().zip(versions) {
             self.told.insert(key, version);
         }

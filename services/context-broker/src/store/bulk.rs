@@ -1,30 +1,38 @@
-//! Statements for many rows at once, in a few sizes, so that their texts stay in the statement cache (decision 30).
+//! Statements for many rows at once, in a bounded number of sizes, so that they stay prepared (decision 30).
 
-/// Rows of the statements that exist, largest first.
-const SIZES: [usize; 6] = [64, 32, 16, 8, 4, 1];
+/// Rows of the largest statement. Each number up to it has its own, so that a batch of the usual size is one statement:
+/// on the way to SQLite's thread and back two threads are woken.
+pub(crate) const MOST_ROWS: usize = 64;
 
-/// The same statement for several numbers of rows.
-pub(crate) struct Bulk(Vec<(usize, &'static str)>);
+/// The same statement for several numbers of rows, one first.
+pub(crate) struct Bulk(Vec<&'static str>);
 
 impl Bulk {
     /// `before`, then the rows, then `after`.
     pub(crate) fn new(before: &str, row: &str, after: &str) -> Self {
-        let text = |rows: usize| -> &'static str {
-            // Made once per process and kept as long as it runs.
-            format!("{before}{}{after}", vec![row; rows].join(",")).leak()
-        };
-        Self(SIZES.iter().map(|rows| (*rows, text(*rows))).collect())
+        Self::of_texts(|rows| format!("{before}{}{after}", vec![row; rows].join(",")))
+    }
+
+    /// The statements that `text` makes for a number of rows.
+    pub(crate) fn of_texts(text: impl Fn(usize) -> String) -> Self {
+        // Made once per process and kept as long as it runs.
+        Self((1..=MOST_ROWS).map(|rows| &*text(rows).leak()).collect())
     }
 
     /// Splits `items` into chunks that have a statement.
     pub(crate) fn chunks<'a, T>(&'a self, items: &'a [T]) -> impl Iterator<Item = (&'static str, &'a [T])> {
         let mut rest = items;
         std::iter::from_fn(move || {
-            let (rows, statement) = self.0.iter().find(|(rows, _)| *rows <= rest.len())?;
-            let (chunk, tail) = rest.split_at(*rows);
+            let (chunk, tail) = rest.split_at(rest.len().min(MOST_ROWS));
+            let statement = self.of(chunk.len())?;
             rest = tail;
-            Some((*statement, chunk))
+            Some((statement, chunk))
         })
+    }
+
+    /// The statement for exactly this many rows; `None` for none, or more than [`MOST_ROWS`].
+    pub(crate) fn of(&self, rows: usize) -> Option<&'static str> {
+        self.0.get(rows.checked_sub(1)?).copied()
     }
 }
 

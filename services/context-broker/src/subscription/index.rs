@@ -100,6 +100,21 @@ impl TenantIndex {
         self.by_key.get(id).map(|place| &self.entries[*place])
     }
 
+    /// Whether [`TenantIndex::candidates`] finds any.
+    pub(crate) fn has_candidates<'a>(
+        &self,
+        id: &str,
+        entity_type: &str,
+        attributes: impl Iterator<Item = &'a String> + Clone,
+    ) -> bool {
+        let groups = [self.by_id.get(id), self.by_type.get(entity_type), Some(&self.any)];
+        let mut groups = groups.into_iter().flatten();
+        groups.any(|group| {
+            !group.any.is_empty()
+                || (!group.named.is_empty() && attributes.clone().any(|name| group.named.contains_key(name)))
+        })
+    }
+
     /// Subscriptions that a change of these attributes may trigger, in order of creation, each once.
     pub(crate) fn candidates<'a>(
         &'a self,
@@ -142,7 +157,9 @@ mod tests {
     fn found(index: &TenantIndex, id: &str, entity_type: &str, attributes: &[&str]) -> Vec<i64> {
         let names: Vec<String> = attributes.iter().map(|&name| name.to_owned()).collect();
         let names: &'static [String] = names.leak();
-        index.candidates(id, entity_type, names.iter()).iter().map(|entry| entry.revision).collect()
+        let candidates = index.candidates(id, entity_type, names.iter());
+        assert_eq!(index.has_candidates(id, entity_type, names.iter()), !candidates.is_empty());
+        candidates.iter().map(|entry| entry.revision).collect()
     }
 
     #[test]

@@ -40,14 +40,25 @@ static PUT: LazyLock<Bulk> = LazyLock::new(|| {
 /// value that it has.
 static PUT_IN_PLACE: LazyLock<Bulk> = LazyLock::new(|| put(""));
 
-fn put(also_set: &str) -> Bulk {
-    Bulk::new(
-        &format!("INSERT INTO entity ({COLUMNS}) VALUES "),
-        "(?,?,?,?,?,?,?,?,?,?,?)",
-        &format!(
-            " ON CONFLICT (tenant, id, path, type) DO UPDATE SET attributes = excluded.attributes, \
-             version = excluded.version, modified_us = excluded.modified_us, measures = excluded.measures{also_set}"
-        ),
+/// All statements of the usual batch, which changes each of its entities once, in place: rows, their events, the sequence.
+static WHOLE: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::of_texts(|rows| {
+        format!("{};{};{SEQUENCE}", put_statement(rows, ""), outbox::append_statement(rows))
+    })
+});
+
+const SEQUENCE: &str = "UPDATE sequence SET value = ? WHERE name = 'entity_version'";
+
+fn put(also_set: &'static str) -> Bulk {
+    Bulk::of_texts(|rows| put_statement(rows, also_set))
+}
+
+fn put_statement(rows: usize, also_set: &str) -> String {
+    let values = vec!["(?,?,?,?,?,?,?,?,?,?,?)"; rows].join(",");
+    format!(
+        "INSERT INTO entity ({COLUMNS}) VALUES {values} \
+         ON CONFLICT (tenant, id, path, type) DO UPDATE SET attributes = excluded.attributes, \
+         version = excluded.version, modified_us = excluded.modified_us, measures = excluded.measures{also_set}"
     )
 }
 
@@ -83,11 +94,12 @@ impl Writer {
         let mut transaction = self.parts.pools.begin().await?;
         let groups = self.load(&mut transaction, &batch).await?;
         let first_version = *self.version.lock() + 1;
-        let (results, plan, last_version) = self.plan(batch, groups, first_version).await?;
+        let now_us = self.parts.clock.now_us();
+        let (results, plan, last_version) = self.plan(batch, groups, first_version, now_us).await?;
         if plan.events.is_empty() && plan.puts.is_empty() && plan.deletes.is_empty() {
             return Ok(results);
         }
-        write(&mut transaction, &plan, last_version).await?;
+        let last_event = write(&mut transaction, &plan, last_version).await?;
         if let Err(error) = transaction.commit().await {
             // A failed COMMIT may have been made durable all the same: trust nothing that is in memory.
             self.parts.cache.clear();
@@ -102,7 +114,7 @@ impl Writer {
             self.parts.cache.put(key, group);
         }
         if let Some(waker) = self.parts.wake.get() {
-            waker.wake();
+            waker.wake_with(last_event, now_us, plan.events);
         }
         Ok(results)
     }
@@ -143,10 +155,10 @@ impl Writer {
         batch: Vec<Write>,
         groups: HashMap<GroupKey, Vec<Slot>>,
         first_version: i64,
+        now_us: i64,
     ) -> Result<(Results, Plan, i64), WriteError> {
         let epochs = self.parts.epochs.clone();
         let limits = self.parts.limits;
-        let now_us = self.parts.clock.now_us();
         let size = batch.len();
         let work = move || {
             let epoch_of = |tenant: &Tenant| epochs.read().get(tenant).copied().unwrap_or(0);
@@ -181,11 +193,18 @@ impl BatchExecutor for Writer {
     }
 }
 
+/// Writes the plan; answers the offset of its last event.
 async fn write(
     transaction: &mut Transaction<'_, Sqlite>,
     plan: &Plan,
     last_version: i64,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
+    let in_place = plan.puts.len() == plan.events.len() && plan.puts.iter().all(|row| row.keeps_indexes);
+    if let Some(statement) = WHOLE.of(plan.puts.len()).filter(|_| in_place && plan.deletes.is_empty()) {
+        let query = bind_rows(sqlx::query(statement), &plan.puts);
+        let query = outbox::bind_sqlite(query, bus::CONTEXT_CHANGES, &plan.events).bind(last_version);
+        return Ok(query.execute(&mut **transaction).await?.last_insert_rowid());
+    }
     for (tenant, id, path, entity_type) in &plan.deletes {
         sqlx::query("DELETE FROM entity WHERE tenant = ? AND id = ? AND path = ? AND type = ?")
             .bind(tenant.as_str())
@@ -198,12 +217,9 @@ async fn write(
     let (in_place, others): (Vec<_>, Vec<_>) = plan.puts.iter().partition(|row| row.keeps_indexes);
     put_rows(transaction, &PUT_IN_PLACE, &in_place).await?;
     put_rows(transaction, &PUT, &others).await?;
-    outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await?;
-    sqlx::query("UPDATE sequence SET value = ? WHERE name = 'entity_version'")
-        .bind(last_version)
-        .execute(&mut **transaction)
-        .await?;
-    Ok(())
+    let last = outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await?;
+    sqlx::query(SEQUENCE).bind(last_version).execute(&mut **transaction).await?;
+    Ok(last)
 }
 
 async fn put_rows(
@@ -212,25 +228,30 @@ async fn put_rows(
     rows: &[&PlannedRow],
 ) -> Result<(), StoreError> {
     for (statement, chunk) in statements.chunks(rows) {
-        let mut query = sqlx::query(statement);
-        for PlannedRow { tenant, stored, attributes, .. } in chunk {
-            let entity = &stored.entity;
-            query = query
-                .bind(tenant.as_str())
-                .bind(&entity.id)
-                .bind(entity.path.as_str())
-                .bind(&entity.entity_type)
-                .bind(&**attributes)
-                .bind(entity.version)
-                .bind(entity.created_us)
-                .bind(entity.modified_us)
-                .bind(stored.expires_us)
-                .bind(encode_measures(&stored.measures))
-                .bind(stored.cell);
-        }
-        query.execute(&mut **transaction).await?;
+        bind_rows(sqlx::query(statement), chunk.iter().copied()).execute(&mut **transaction).await?;
     }
     Ok(())
+}
+
+fn bind_rows<'q>(
+    query: outbox::SqliteQuery<'q>,
+    rows: impl IntoIterator<Item = &'q PlannedRow>,
+) -> outbox::SqliteQuery<'q> {
+    rows.into_iter().fold(query, |query, PlannedRow { tenant, stored, attributes, .. }| {
+        let entity = &stored.entity;
+        query
+            .bind(tenant.as_str())
+            .bind(&entity.id)
+            .bind(entity.path.as_str())
+            .bind(&entity.entity_type)
+            .bind(&**attributes)
+            .bind(entity.version)
+            .bind(entity.created_us)
+            .bind(entity.modified_us)
+            .bind(stored.expires_us)
+            .bind(encode_measures(&stored.measures))
+            .bind(stored.cell)
+    })
 }
 
 fn decode(row: Row) -> Result<(Tenant, Stored), StoreError> {
