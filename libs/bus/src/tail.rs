@@ -61,7 +61,8 @@ impl Tail {
         let mut bytes = 0;
         let mut enough = false;
         let taken = self.records.range(start..).take(max_records).take_while(|record| {
-            let before = std::mem::replace(&mut enough, bytes + record.payload.len() + record.key.len() >= max_bytes);
+            let before =
+                std::mem::replace(&mut enough, bytes + record.payload.len() + record.key.len() >= max_bytes);
             bytes += record.payload.len() + record.key.len();
             !before
         });

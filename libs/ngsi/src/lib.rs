@@ -7,6 +7,7 @@
 //! body ─ subscription::parse ─► Subscription ─ matches(&ChangeView) ─► notification body
 //! georel, geometry, coords ─ geo::GeoQuery ─ holds(&Shape)                               (and where to look for it)
 //! Entity ─ render ─► bytes
+//! EntityText: an entity whose attributes are still text, mostly shown and changed as such
 //! ```
 //!
 //! Invariants: a parser never panics and bounds what it builds; attribute values hold numbers in one form (1.0 is 1) and
@@ -20,12 +21,14 @@ pub mod query;
 pub mod registration;
 pub mod render;
 pub mod subscription;
+pub mod text;
 pub mod time;
 pub mod update;
 
 pub use error::{Error, ErrorWord, Failed};
 pub use model::{Attribute, Attributes, Entity, Metadata, MetadataMap};
 pub use query::{EntityQuery, EntitySelector, Expression, Pattern};
+pub use text::{EntityText, Spliced, apply_to_text};
 pub use update::{
     Alteration, AttributeUpdate, AttributeUpdates, EntityUpdate, Outcome, UpdateAction, UpdateOptions,
     ValueUpdate, WriteContext, apply,

@@ -128,7 +128,7 @@ impl RequestContext {
         let correlator = headers.get(CORRELATOR).and_then(|value| value.to_str().ok());
         let correlator = match correlator.filter(|text| !text.is_empty() && text.len() <= MAX_CORRELATOR) {
             Some(text) => text.into(),
-            None => uuid::Uuid::new_v4().to_string().into(),
+            None => new_correlator(),
         };
         let trace = TraceContext::from_headers(headers).unwrap_or_else(|| TraceContext::generate(true));
         Self { trace, correlator, service }
@@ -136,11 +136,7 @@ impl RequestContext {
 
     /// The context of work that no request caused.
     pub fn background(service: &'static str) -> Self {
-        Self {
-            trace: TraceContext::generate(true),
-            correlator: uuid::Uuid::new_v4().to_string().into(),
-            service,
-        }
+        Self { trace: TraceContext::generate(true), correlator: new_correlator(), service }
     }
 
     /// The context of the request being handled by this task, if any.
@@ -160,6 +156,12 @@ impl RequestContext {
             headers.insert(HeaderName::from_static(CORRELATOR), value);
         }
     }
+}
+
+/// A random UUID. It need not be hard to guess, so it does not cost a call of the kernel.
+fn new_correlator() -> Arc<str> {
+    let uuid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    (&*uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).into()
 }
 
 /// Reads the current request's context without cloning it.

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
+use crate::GroupCommitError;
+
 /// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached or did not answer in time: try again later.
     #[error("store unavailable: {0}")]
@@ -70,6 +72,12 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Protocol(text) => Self::Unavailable(text),
             other => Self::Internal(other.to_string()),
         }
+    }
+}
+
+impl From<GroupCommitError> for StoreError {
+    fn from(error: GroupCommitError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

@@ -64,7 +64,6 @@ async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<
         .foreign_keys(true)
         .statement_cache_capacity(PREPARED)
         .pragma("cache_size", "-8192")
-        .pragma("mmap_size", "268435456")
         .pragma("temp_store", "MEMORY");
     let writer = SqlitePoolOptions::new()
         .max_connections(1)

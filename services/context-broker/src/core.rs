@@ -14,7 +14,7 @@ use crate::{
     administration::{Administration, Outgoing},
     error::{QueryError, answer_of, answer_of_query, answer_of_store},
     metrics::BrokerMetrics,
-    query::{self, Deadline, Page, TypeSummary},
+    query::{self, Deadline, Found, Page, TypeSummary},
     store::{ContextStore, SystemStore},
     subscription::{Registry, SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
@@ -65,10 +65,20 @@ impl Core {
         id: &str,
         entity_type: Option<&str>,
     ) -> Result<Arc<Entity>, Error> {
-        let mut found = self.find(scope, id, entity_type).await?;
+        self.get_found(scope, id, entity_type).await?.entity()
+    }
+
+    /// As [`Core::get`], not decoded yet.
+    pub async fn get_found(
+        &self,
+        scope: &QueryScope,
+        id: &str,
+        entity_type: Option<&str>,
+    ) -> Result<Found, Error> {
+        let mut found = self.store.find(scope, id, entity_type).await.map_err(answer_of_store)?;
         match found.len() {
             0 => Err(Error::entity_not_found()),
-            1 => Ok(found.remove(0)),
+            1 => Ok(Found::Text(found.remove(0))),
             _ => Err(Error::too_many_results()),
         }
     }
@@ -80,7 +90,8 @@ impl Core {
         id: &str,
         entity_type: Option<&str>,
     ) -> Result<Vec<Arc<Entity>>, Error> {
-        self.store.find(scope, id, entity_type).await.map_err(answer_of_store)
+        let found = self.store.find(scope, id, entity_type).await.map_err(answer_of_store)?;
+        found.into_iter().map(|entity| Found::Text(entity).entity()).collect()
     }
 
     /// A page of entities, with the total when the query asks for it.

@@ -10,8 +10,8 @@ use scope::QueryScope;
 use store::StoreError;
 
 use crate::{
-    query::Page,
-    store::{ContextStore, Selection},
+    query::{Found, Page},
+    store::{ContextStore, Selection, decode_all},
 };
 
 /// Candidates that are looked at in memory; where there are more, the selection is read in chunks.
@@ -56,10 +56,11 @@ async fn matching(
     place: &GeoQuery,
 ) -> Result<Option<Vec<Arc<Entity>>>, StoreError> {
     let Some(cells) = place.cells() else { return Ok(None) };
-    let mut found = store.located(scope, selection, &cells, MOST_CANDIDATES).await?;
+    let found = store.located(scope, selection, &cells, MOST_CANDIDATES).await?;
     if found.len() >= MOST_CANDIDATES as usize {
         return Ok(None);
     }
+    let mut found = decode_all(found).await?;
     found.retain(|entity| place.matches(entity) && query.matches(entity));
     Ok(Some(found))
 }
@@ -67,6 +68,6 @@ async fn matching(
 fn cut(mut found: Vec<Arc<Entity>>, query: &EntityQuery) -> Page {
     let total = query.count.then_some(found.len() as u64);
     query.sort(&mut found);
-    let entities = found.into_iter().skip(query.offset).take(query.limit).collect();
+    let entities = found.into_iter().skip(query.offset).take(query.limit).map(Found::Whole).collect();
     Page { entities, total }
 }

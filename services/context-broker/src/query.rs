@@ -6,15 +6,19 @@ use std::{
     time::Duration,
 };
 
-use ngsi::{Entity, query::EntityQuery};
+use ngsi::{
+    Entity, EntityText, Error,
+    query::EntityQuery,
+    render::{Format, Selection as Shown, write_entity},
+};
 use scope::QueryScope;
 use store::StoreError;
 use tokio::time::Instant;
 
 use crate::{
-    error::QueryError,
+    error::{QueryError, answer_of_store},
     nearby,
-    store::{ContextStore, Cursor, Selection},
+    store::{ContextStore, Cursor, Selection, decode, decode_all},
 };
 
 /// Entities read at once while filtering.
@@ -49,9 +53,34 @@ impl Deadline {
 /// Part of a list.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    pub entities: Vec<Arc<Entity>>,
+    pub entities: Vec<Found>,
     /// Of all pages; only when the query asks for it.
     pub total: Option<u64>,
+}
+
+/// An entity that was asked for: decoded only where that is needed.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Text(Arc<EntityText>),
+    Whole(Arc<Entity>),
+}
+
+impl Found {
+    /// Appends its representation.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, shown: &Shown, format: Format) -> Result<(), Error> {
+        match self {
+            Self::Text(text) if *shown == Shown::default() && text.write(out, format) => {}
+            other => write_entity(out, &*other.entity()?, shown, format),
+        }
+        Ok(())
+    }
+
+    pub fn entity(&self) -> Result<Arc<Entity>, Error> {
+        match self {
+            Self::Text(text) => decode(text).map_err(answer_of_store),
+            Self::Whole(entity) => Ok(entity.clone()),
+        }
+    }
 }
 
 /// What is known of the entities of one type.
@@ -85,6 +114,7 @@ pub(crate) async fn run(
         0 => Vec::new(),
         limit => store.list(scope, &selection, query.offset as u64, limit).await?,
     };
+    let entities = entities.into_iter().map(Found::Text).collect();
     let total = match query.count {
         true => Some(store.count(scope, &selection).await?),
         false => None,
@@ -108,7 +138,7 @@ async fn filter(
     loop {
         let chunk = deadline.keep(store.scan(scope, selection, after.as_ref(), CHUNK)).await?;
         after = chunk.last().filter(|_| chunk.len() >= CHUNK as usize).map(|last| Cursor::of(last));
-        for entity in chunk {
+        for entity in decode_all(chunk).await? {
             if query.matches(&entity) {
                 total += 1;
                 // In the order of creation the first `end` are the ones; a sorted page is chosen among all.
@@ -129,7 +159,7 @@ async fn filter(
     if sorted {
         query.sort(&mut kept);
     }
-    let entities = kept.into_iter().skip(query.offset).take(query.limit).collect();
+    let entities = kept.into_iter().skip(query.offset).take(query.limit).map(Found::Whole).collect();
     Ok(Page { entities, total: query.count.then_some(total) })
 }
 
@@ -145,7 +175,8 @@ pub(crate) async fn types(
     let mut after = None;
     loop {
         let chunk = deadline.keep(store.scan(scope, &selection, after.as_ref(), CHUNK)).await?;
-        for entity in &chunk {
+        let last = chunk.last().filter(|_| chunk.len() >= CHUNK as usize).map(|last| Cursor::of(last));
+        for entity in decode_all(chunk).await? {
             let summary = match found.get_mut(&entity.entity_type) {
                 Some(summary) => summary,
                 None => found.entry(entity.entity_type.clone()).or_insert_with(|| TypeSummary {
@@ -153,12 +184,12 @@ pub(crate) async fn types(
                     ..TypeSummary::default()
                 }),
             };
-            summary.add(entity);
+            summary.add(&entity);
         }
-        match chunk.last() {
-            Some(last) if chunk.len() >= CHUNK as usize => after = Some(Cursor::of(last)),
-            _ => return Ok(found.into_values().collect()),
+        if last.is_none() {
+            return Ok(found.into_values().collect());
         }
+        after = last;
     }
 }
 

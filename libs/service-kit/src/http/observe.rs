@@ -27,7 +27,7 @@ use crate::{
     Code,
     context::{CORRELATOR, RequestContext},
     metrics::seconds_histogram,
-    telemetry::{SpanKind, start_span},
+    telemetry::{SpanKind, start_named},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -142,7 +142,8 @@ async fn observe(
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let correlator = context.correlator.clone();
 
-    let span = start_span(listener.service, format!("{method} {route}"), SpanKind::Server, &context.trace);
+    let span =
+        start_named(listener.service, || format!("{method} {route}"), SpanKind::Server, &context.trace);
     if let Some(span) = &span {
         context.trace = span.trace_context();
         describe(span, request.headers(), method, &route);

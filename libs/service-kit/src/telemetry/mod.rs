@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use level::{LogLevel, log_level, set_log_level};
+pub(crate) use spans::start_named;
 pub use spans::{ActiveSpan, MeshTracer, SpanKind, batch_span, event_span, start_span};
 
 /// How a process tells what it does.

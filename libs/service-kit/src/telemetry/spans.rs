@@ -70,8 +70,18 @@ pub fn start_span(
     kind: SpanKind,
     parent: &TraceContext,
 ) -> Option<ActiveSpan> {
+    start_named(service, || name, kind, parent)
+}
+
+/// As [`start_span`], for a name that is only worth making when there is a span.
+pub(crate) fn start_named<N: Into<std::borrow::Cow<'static, str>>>(
+    service: &'static str,
+    name: impl FnOnce() -> N,
+    kind: SpanKind,
+    parent: &TraceContext,
+) -> Option<ActiveSpan> {
     let tracer = tracer(service).filter(|_| parent.sampled)?;
-    let builder = SpanBuilder::from_name(name).with_kind(kind);
+    let builder = SpanBuilder::from_name(name()).with_kind(kind);
     let parent = Context::new().with_remote_span_context(remote(parent));
     let span = tracer.build_with_context(builder, &parent);
     Some(ActiveSpan { context: parent.with_span(span) })

@@ -76,5 +76,5 @@ pub(super) async fn query(api: &Api, call: &Call) -> Result<Answer, Error> {
     if let Some(metadata) = request.metadata {
         selection.metadata = Names::listed(metadata);
     }
-    Ok(page_answer(&page, &selection, call.params.format()))
+    page_answer(&page, &selection, call.params.format())
 }

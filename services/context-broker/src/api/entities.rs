@@ -3,7 +3,7 @@
 use http::Method;
 use ngsi::{
     Entity, EntityUpdate, Error, UpdateAction, parse,
-    render::{Format, Selection, write_entity},
+    render::{Format, Selection},
     update::{AttributeUpdates, DEFAULT_ENTITY_TYPE},
 };
 use std::sync::Arc;
@@ -28,9 +28,9 @@ pub(super) async fn entity(api: &Api, call: &Call) -> Result<Answer, Error> {
         apply(api, call, Operation::new(UpdateAction::Delete, update)).await?;
         return Ok(Answer::DONE);
     }
-    let entity = get(api, call).await?;
+    let entity = api.core.get_found(&call.query_scope(), call.entity_id(), call.entity_type()).await?;
     let mut body = Vec::with_capacity(512);
-    write_entity(&mut body, &entity, &call.params.selection(), call.params.format());
+    entity.write(&mut body, &call.params.selection(), call.params.format())?;
     Ok(Answer::Json(body))
 }
 
@@ -42,20 +42,20 @@ pub(super) async fn get(api: &Api, call: &Call) -> Result<Arc<Entity>, Error> {
 async fn list(api: &Api, call: &Call) -> Result<Answer, Error> {
     let query = call.params.entity_query()?;
     let page = api.core.query(&call.query_scope(), &query).await?;
-    Ok(page_answer(&page, &call.params.selection(), call.params.format()))
+    page_answer(&page, &call.params.selection(), call.params.format())
 }
 
-pub(super) fn page_answer(page: &Page, selection: &Selection, format: Format) -> Answer {
+pub(super) fn page_answer(page: &Page, selection: &Selection, format: Format) -> Result<Answer, Error> {
     let mut body = Vec::with_capacity(64 + 256 * page.entities.len());
     body.push(b'[');
     for (at, entity) in page.entities.iter().enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        write_entity(&mut body, entity, selection, format);
+        entity.write(&mut body, selection, format)?;
     }
     body.push(b']');
-    Answer::List(body, page.total)
+    Ok(Answer::List(body, page.total))
 }
 
 async fn create(api: &Api, call: &Call) -> Result<Answer, Error> {

@@ -1,10 +1,8 @@
 //! gRPC `ContextBroker`: what neighbours in the mesh ask. Same meaning as the REST API.
 
-use std::sync::Arc;
-
 use futures::future::join_all;
 use ngsi::{
-    Entity, EntityUpdate, Error, ErrorWord, UpdateAction,
+    EntityText, EntityUpdate, Error, ErrorWord, UpdateAction,
     parse::BodyFormat,
     query::{EntityQuery, EntitySelector, Expression, Pattern, QueryKind},
 };
@@ -18,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Core,
+    query::Found,
     update::{Applied, MeasureId, Operation, Write},
 };
 
@@ -68,7 +67,7 @@ impl ContextBroker for GrpcApi {
         let request = request.into_inner();
         let scope = query_scope(&request.tenant, &request.service_paths).map_err(status)?;
         let entity_type = (!request.entity_type.is_empty()).then_some(request.entity_type.as_str());
-        let found = self.core.get(&scope, &request.entity_id, entity_type).await.map_err(status)?;
+        let found = self.core.get_found(&scope, &request.entity_id, entity_type).await.map_err(status)?;
         Ok(Response::new(message(&found)?))
     }
 
@@ -216,13 +215,16 @@ fn query_of(request: &v1::QueryEntitiesRequest) -> Result<EntityQuery, Error> {
     })
 }
 
-fn message(entity: &Arc<Entity>) -> Result<v1::Entity, Status> {
-    let attributes = serde_json::to_vec(&entity.attributes).map_err(|_| Status::internal("no JSON form"))?;
+fn message(found: &Found) -> Result<v1::Entity, Status> {
+    let entity = match found {
+        Found::Text(entity) => entity.clone(),
+        Found::Whole(entity) => EntityText::of(entity).map_err(|_| Status::internal("no JSON form"))?.into(),
+    };
     Ok(v1::Entity {
-        entity_id: entity.id.clone(),
-        entity_type: entity.entity_type.clone(),
+        entity_id: (*entity.id).to_owned(),
+        entity_type: (*entity.entity_type).to_owned(),
         service_path: entity.path.as_str().to_owned(),
-        attributes: attributes.into(),
+        attributes: entity.attributes.clone(),
         version: entity.version,
         created_us: entity.created_us,
         modified_us: entity.modified_us,

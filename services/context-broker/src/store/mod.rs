@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bus::{OutboxDb, Waker};
-use ngsi::{Entity, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange};
 use scope::{PathPattern, QueryScope, Tenant};
 use store::StoreError;
 
@@ -34,6 +34,7 @@ use crate::{
 };
 
 pub(crate) use bulk::Bulk;
+pub(crate) use row::{decode, decode_all};
 pub use selection::{Cursor, Selection};
 
 /// The store and what the rest of the service needs of it.
@@ -60,7 +61,7 @@ pub trait ContextStore: Send + Sync + 'static {
         scope: &QueryScope,
         id: &str,
         entity_type: Option<&str>,
-    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+    ) -> Result<Vec<Arc<EntityText>>, StoreError>;
 
     /// Entities of the selection in order of creation, then id: `limit` of them after the first `offset`.
     async fn list(
@@ -69,7 +70,7 @@ pub trait ContextStore: Send + Sync + 'static {
         selection: &Selection,
         offset: u64,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+    ) -> Result<Vec<Arc<EntityText>>, StoreError>;
 
     /// The next `limit` entities after `after`, in the order of [`ContextStore::list`].
     async fn scan(
@@ -78,7 +79,7 @@ pub trait ContextStore: Send + Sync + 'static {
         selection: &Selection,
         after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+    ) -> Result<Vec<Arc<EntityText>>, StoreError>;
 
     /// Entities of the selection whose location is in one of these cells, in no order: `limit` of them at most.
     async fn located(
@@ -87,7 +88,7 @@ pub trait ContextStore: Send + Sync + 'static {
         selection: &Selection,
         cells: &[CellRange],
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError>;
+    ) -> Result<Vec<Arc<EntityText>>, StoreError>;
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError>;
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use ngsi::{Attributes, Entity};
+use ngsi::{Entity, EntityText};
 use scope::{PathPattern, ServicePath, Tenant};
+use sqlx::{Decode, Type};
 use store::StoreError;
 
 use crate::{
@@ -18,12 +19,11 @@ pub(super) const COLUMNS: &str =
 /// JSON that is parsed in well under half a millisecond.
 const INLINE_BYTES: usize = 32 * 1024;
 
-#[derive(sqlx::FromRow, Debug)]
+#[derive(Debug)]
 pub(super) struct Row {
     pub(super) tenant: String,
     pub(super) id: String,
     pub(super) path: String,
-    #[sqlx(rename = "type")]
     pub(super) entity_type: String,
     pub(super) attributes: Vec<u8>,
     pub(super) version: i64,
@@ -34,19 +34,44 @@ pub(super) struct Row {
     pub(super) cell: Option<i64>,
 }
 
+/// By place, not by name: the lookup of ten names would cost as much as the values.
+impl<'r, R> sqlx::FromRow<'r, R> for Row
+where
+    R: sqlx::Row,
+    usize: sqlx::ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            tenant: row.try_get(0)?,
+            id: row.try_get(1)?,
+            path: row.try_get(2)?,
+            entity_type: row.try_get(3)?,
+            attributes: row.try_get(4)?,
+            version: row.try_get(5)?,
+            created_us: row.try_get(6)?,
+            modified_us: row.try_get(7)?,
+            expires_us: row.try_get(8)?,
+            measures: row.try_get(9)?,
+            cell: row.try_get(10)?,
+        })
+    }
+}
+
 impl Row {
+    /// The attributes stay text.
     pub(super) fn decode(self) -> Result<Stored, StoreError> {
-        let damaged = |what: &str| StoreError::Internal(format!("entity {} has unreadable {what}", self.id));
-        let attributes: Attributes =
-            serde_json::from_slice(&self.attributes).map_err(|_| damaged("attributes"))?;
-        let path = ServicePath::parse(&self.path).map_err(|_| damaged("service path"))?;
+        let path = ServicePath::parse(&self.path).map_err(|_| damaged(&self.id, "service path"))?;
         let measures = self.measures.chunks_exact(16).filter_map(|id| MeasureId::try_from(id).ok()).collect();
         Ok(Stored {
-            entity: Arc::new(Entity {
-                id: self.id,
-                entity_type: self.entity_type,
+            entity: Arc::new(EntityText {
+                id: self.id.into(),
+                entity_type: self.entity_type.into(),
                 path,
-                attributes,
+                attributes: self.attributes.into(),
                 created_us: self.created_us,
                 modified_us: self.modified_us,
                 version: self.version,
@@ -54,15 +79,23 @@ impl Row {
             expires_us: self.expires_us,
             cell: self.cell,
             measures,
-            size: self.attributes.len(),
         })
     }
 }
 
-/// Decodes many rows, off the runtime's workers when they are more than a few.
-pub(super) async fn decode_all(rows: Vec<Row>) -> Result<Vec<Stored>, StoreError> {
-    let bytes: usize = rows.iter().map(|row| row.attributes.len()).sum();
-    let work = move || rows.into_iter().map(Row::decode).collect();
+fn damaged(id: &str, what: &str) -> StoreError {
+    StoreError::Internal(format!("entity {id} has unreadable {what}"))
+}
+
+/// Decodes one entity.
+pub(crate) fn decode(entity: &EntityText) -> Result<Arc<Entity>, StoreError> {
+    entity.decode().map(Arc::new).map_err(|_| damaged(&entity.id, "attributes"))
+}
+
+/// Decodes many entities, off the runtime's workers when they are more than a few.
+pub(crate) async fn decode_all(entities: Vec<Arc<EntityText>>) -> Result<Vec<Arc<Entity>>, StoreError> {
+    let bytes: usize = entities.iter().map(|entity| entity.attributes.len()).sum();
+    let work = move || entities.iter().map(|entity| decode(entity)).collect();
     if bytes < INLINE_BYTES {
         return work();
     }

@@ -1,7 +1,7 @@
 //! The part of a query that SQL answers: places, ids and types, and conditions that each store writes in its own way.
 //! What else a query asks is decided in Rust.
 
-use ngsi::{Entity, query::Condition};
+use ngsi::{EntityText, query::Condition};
 use scope::{PathPattern, QueryScope};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
@@ -24,12 +24,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    pub fn of(entity: &Entity) -> Self {
+    pub fn of(entity: &EntityText) -> Self {
         Self {
             created_us: entity.created_us,
-            id: entity.id.clone(),
+            id: (*entity.id).to_owned(),
             path: entity.path.as_str().to_owned(),
-            entity_type: entity.entity_type.clone(),
+            entity_type: (*entity.entity_type).to_owned(),
         }
     }
 }

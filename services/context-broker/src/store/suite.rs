@@ -104,7 +104,7 @@ impl Bench {
 
     async fn value(&self, scope: &Scope, id: &str, name: &str) -> Value {
         let found = self.store.find(&scope.exactly(), id, None).await.unwrap();
-        found[0].attributes[name].value.clone()
+        found[0].decode().unwrap().attributes[name].value.clone()
     }
 }
 
@@ -227,8 +227,8 @@ async fn tenants_and_paths_see_only_their_own(bench: Bench) {
     bench.write(&scope("a", "/x"), append("e", &[("v", json!(1))])).await.unwrap();
     bench.write(&scope("b", "/x"), append("e", &[("v", json!(2))])).await.unwrap();
     bench.write(&scope("a", "/x/y"), append("e", &[("v", json!(3))])).await.unwrap();
-    let values = |found: Vec<Arc<ngsi::Entity>>| -> Vec<Value> {
-        found.iter().map(|entity| entity.attributes["v"].value.clone()).collect()
+    let values = |found: Vec<Arc<ngsi::EntityText>>| -> Vec<Value> {
+        found.iter().map(|entity| entity.decode().unwrap().attributes["v"].value.clone()).collect()
     };
     let tenant = Tenant::from_header(Some("a")).unwrap();
     let everything = QueryScope::whole_tenant(tenant.clone());
@@ -250,7 +250,7 @@ async fn lists_are_in_order_of_creation_and_come_in_pages(bench: Bench) {
         bench.clock.set_us(START_US + i64::from(n));
         bench.write(&s, append(&format!("e{n:02}"), &[("n", json!(n))])).await.unwrap();
     }
-    let ids = |found: Vec<Arc<ngsi::Entity>>| found.iter().map(|e| e.id.clone()).collect::<Vec<_>>();
+    let ids = |found: Vec<Arc<ngsi::EntityText>>| found.iter().map(|e| e.id.to_string()).collect::<Vec<_>>();
     let everything = s.exactly();
     let any = Selection::default();
     assert_eq!(ids(bench.store.list(&everything, &any, 10, 3).await.unwrap()), ["e10", "e11", "e12"]);
@@ -279,7 +279,7 @@ async fn a_far_page_is_as_right_as_a_near_one(bench: Bench) {
     let any = Selection::default();
     for (offset, expected) in [(998, vec!["e0998", "e0999", "e1000"]), (1198, vec!["e1198", "e1199"])] {
         let page = bench.store.list(&s.exactly(), &any, offset, 3).await.unwrap();
-        assert_eq!(page.iter().map(|entity| entity.id.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(page.iter().map(|entity| &*entity.id).collect::<Vec<_>>(), expected);
     }
     assert_eq!(bench.store.count(&s.exactly(), &any).await.unwrap(), 1200);
 }
@@ -298,7 +298,7 @@ async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
     let cells = GeoQuery::parse("near;maxDistance:1000", "point", "40.4,-3.7").unwrap().cells().unwrap();
     let located = async |bench: &Bench, selection: &Selection, limit: u32| {
         let found = bench.store.located(&s.exactly(), selection, &cells, limit).await.unwrap();
-        let mut ids: Vec<String> = found.iter().map(|entity| entity.id.clone()).collect();
+        let mut ids: Vec<String> = found.iter().map(|entity| entity.id.to_string()).collect();
         ids.sort();
         ids.join(" ")
     };

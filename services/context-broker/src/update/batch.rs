@@ -4,8 +4,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bus::Outgoing;
-use bytes::Bytes;
-use ngsi::{Alteration, Entity, Error, Outcome, WriteContext, update::DEFAULT_ENTITY_TYPE};
+use ngsi::{
+    Alteration, EntityText, Error, Outcome, Spliced, WriteContext, apply_to_text, update::DEFAULT_ENTITY_TYPE,
+};
 use scope::{ServicePath, Tenant};
 
 use super::{Applied, MEASURE_IDS_KEPT, Stored, Write, event};
@@ -27,11 +28,9 @@ impl GroupKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub(crate) path: ServicePath,
-    pub(crate) entity_type: String,
+    pub(crate) entity_type: Arc<str>,
     /// What it is now; `None` after a delete.
     pub(crate) stored: Option<Stored>,
-    /// Its attributes as text, once changed.
-    encoded: Option<Bytes>,
     /// Whether the database has a row for it.
     has_row: bool,
     /// What of that row is part of indexes.
@@ -53,18 +52,17 @@ impl Slot {
             entity_type: stored.entity.entity_type.clone(),
             indexed: Some(indexed(&stored)),
             stored: Some(stored),
-            encoded: None,
             has_row: true,
             changed: false,
         }
     }
 
     /// A row that was only made to be locked: there is no entity yet.
-    pub(crate) fn reserved(path: ServicePath, entity_type: String) -> Self {
-        Self { path, entity_type, stored: None, encoded: None, has_row: true, indexed: None, changed: true }
+    pub(crate) fn reserved(path: ServicePath, entity_type: Arc<str>) -> Self {
+        Self { path, entity_type, stored: None, has_row: true, indexed: None, changed: true }
     }
 
-    fn fresh(path: ServicePath, entity_type: String) -> Self {
+    fn fresh(path: ServicePath, entity_type: Arc<str>) -> Self {
         Self { has_row: false, changed: false, ..Self::reserved(path, entity_type) }
     }
 }
@@ -80,7 +78,6 @@ pub(crate) struct Limits {
 pub(crate) struct PlannedRow {
     pub(crate) tenant: Tenant,
     pub(crate) stored: Stored,
-    pub(crate) attributes: Bytes,
     /// Its row has the same creation, expiry and cell already: indexes stay as they are.
     pub(crate) keeps_indexes: bool,
 }
@@ -90,7 +87,7 @@ pub(crate) struct PlannedRow {
 pub(crate) struct Plan {
     pub(crate) puts: Vec<PlannedRow>,
     /// Rows to delete: tenant, id, path, type.
-    pub(crate) deletes: Vec<(Tenant, Arc<str>, ServicePath, String)>,
+    pub(crate) deletes: Vec<(Tenant, Arc<str>, ServicePath, Arc<str>)>,
     /// In the order of the operations.
     pub(crate) events: Vec<Outgoing>,
     /// The groups that changed, as they will be.
@@ -129,7 +126,7 @@ impl<'a> Batch<'a> {
             Some(index) => &mut slots[index],
             None => {
                 let named = operation.update.entity_type.as_deref().unwrap_or(DEFAULT_ENTITY_TYPE);
-                slots.push(Slot::fresh(path.clone(), named.to_owned()));
+                slots.push(Slot::fresh(path.clone(), named.into()));
                 let last = slots.len() - 1;
                 &mut slots[last]
             }
@@ -144,44 +141,33 @@ impl<'a> Batch<'a> {
         // Never before what the entity saw last: the clock may have been set back.
         let not_before = alive.map_or(now_us, |stored| now_us.max(stored.entity.modified_us));
         let context = WriteContext { path, now_us: not_before };
-        let mut entity = alive.map(|stored| (*stored.entity).clone());
-        let outcome =
-            ngsi::apply(&mut entity, &operation.update, operation.action, operation.options, context)?;
+        let before = alive.map(|stored| (stored.entity.clone(), Derived::of(stored)));
+        let Changed { outcome, after } = change(before.as_ref(), write, context)?;
         let Some(alteration) = outcome.alteration else {
-            return finished(&outcome, entity.as_ref().map_or(0, |e| e.version), slot, false);
+            return finished(&outcome, before.map_or(0, |(entity, _)| entity.version), slot, false);
         };
-        let attributes = match &mut entity {
-            Some(entity) => {
-                entity.version = version;
-                let text = encode(entity)?;
-                if text.len() > self.limits.max_entity_bytes {
-                    return Err(Error::entity_too_large(self.limits.max_entity_bytes));
-                }
-                text
-            }
-            None => outcome.deleted.as_ref().map_or(Ok(Bytes::from_static(b"{}")), encode)?,
-        };
-        let change = event::Change {
-            write,
-            entity: entity.as_ref().or(outcome.deleted.as_ref()),
-            outcome: &outcome,
-            alteration,
-            attributes: attributes.clone(),
-            version,
-            commit_time_us: not_before,
-            epoch,
-        };
-        self.events.extend(event::encode(&change));
+        let after =
+            after.map(|(entity, derived)| (Arc::new(EntityText { version, ..entity }), derived));
+        if let Some((entity, _)) = &after
+            && entity.attributes.len() > self.limits.max_entity_bytes
+        {
+            return Err(Error::entity_too_large(self.limits.max_entity_bytes));
+        }
+        let told = after.as_ref().or(before.as_ref());
+        self.events.extend(told.map(|(entity, _)| {
+            event::encode(&event::Change {
+                write,
+                entity,
+                outcome: &outcome,
+                alteration,
+                version,
+                commit_time_us: not_before,
+                epoch,
+            })
+        }));
         let measures = remember(slot.stored.take(), operation.measure_id, alteration);
         slot.changed = true;
-        slot.stored = entity.map(|entity| Stored {
-            expires_us: entity.expires_us(),
-            cell: entity.location().as_ref().map(ngsi::geo::cell_of),
-            entity: Arc::new(entity),
-            measures,
-            size: attributes.len(),
-        });
-        slot.encoded = Some(attributes);
+        slot.stored = after.map(|(entity, Derived { expires_us, cell })| Stored { entity, expires_us, cell, measures });
         finished(&outcome, version, slot, alteration == Alteration::Create)
     }
 
@@ -193,14 +179,13 @@ impl<'a> Batch<'a> {
                 continue;
             }
             for slot in &slots {
-                match (&slot.stored, &slot.encoded) {
-                    (Some(stored), Some(attributes)) => plan.puts.push(PlannedRow {
+                match &slot.stored {
+                    Some(stored) if slot.changed => plan.puts.push(PlannedRow {
                         tenant: key.tenant.clone(),
                         stored: stored.clone(),
-                        attributes: attributes.clone(),
                         keeps_indexes: slot.indexed == Some(indexed(stored)),
                     }),
-                    (None, _) if slot.has_row => plan.deletes.push((
+                    None if slot.has_row => plan.deletes.push((
                         key.tenant.clone(),
                         key.id.clone(),
                         slot.path.clone(),
@@ -231,7 +216,7 @@ fn target(slots: &[Slot], write: &Write, now_us: i64) -> Result<Option<usize>, E
             }
         }
     };
-    let found = slots.iter().position(|slot| here(slot) && slot.entity_type == named);
+    let found = slots.iter().position(|slot| here(slot) && *slot.entity_type == *named);
     if found.is_none() && !write.operation.creates() {
         return Err(Error::entity_not_found());
     }
@@ -241,7 +226,7 @@ fn target(slots: &[Slot], write: &Write, now_us: i64) -> Result<Option<usize>, E
 fn repeated(stored: Option<&Stored>, measure_id: Option<&super::MeasureId>) -> Option<Applied> {
     let stored = stored?;
     stored.measures.contains(measure_id?).then(|| Applied {
-        entity_type: stored.entity.entity_type.clone(),
+        entity_type: (*stored.entity.entity_type).to_owned(),
         version: stored.entity.version,
         created: false,
         repeated: true,
@@ -267,16 +252,72 @@ fn remember(
 fn finished(outcome: &Outcome, version: i64, slot: &Slot, created: bool) -> Result<Applied, Error> {
     match &outcome.partial {
         Some(refused) => Err(refused.clone()),
-        None => Ok(Applied { entity_type: slot.entity_type.clone(), version, created, repeated: false }),
+        None => {
+            Ok(Applied { entity_type: (*slot.entity_type).to_owned(), version, created, repeated: false })
+        }
     }
 }
 
-fn encode(entity: &Entity) -> Result<Bytes, Error> {
-    match serde_json::to_vec(&entity.attributes) {
-        Ok(text) => Ok(text.into()),
-        Err(error) => {
-            tracing::error!(%error, "attributes have no JSON form");
-            Err(Error::internal())
-        }
+/// What follows from an entity's attributes.
+#[derive(Clone, Copy)]
+struct Derived {
+    expires_us: Option<i64>,
+    cell: Option<i64>,
+}
+
+impl Derived {
+    fn of(stored: &Stored) -> Self {
+        Self { expires_us: stored.expires_us, cell: stored.cell }
     }
+}
+
+/// What an operation makes of an entity.
+struct Changed {
+    outcome: Outcome,
+    /// The entity afterwards, still with the old version; `None` when there is none, or nothing was written.
+    after: Option<(EntityText, Derived)>,
+}
+
+fn change(
+    before: Option<&(Arc<EntityText>, Derived)>,
+    write: &Write,
+    context: WriteContext<'_>,
+) -> Result<Changed, Error> {
+    let operation = &write.operation;
+    let spliced = before.and_then(|(entity, _)| {
+        apply_to_text(entity, &operation.update, operation.action, operation.options, context)
+    });
+    let (Some(spliced), Some((entity, derived))) = (spliced, before) else {
+        return change_whole(before.map(|(entity, _)| &**entity), write, context);
+    };
+    let Spliced { outcome, attributes } = spliced?;
+    let after = attributes.map(|attributes| {
+        (EntityText { attributes, modified_us: context.now_us, ..(**entity).clone() }, *derived)
+    });
+    Ok(Changed { outcome, after })
+}
+
+fn change_whole(
+    before: Option<&EntityText>,
+    write: &Write,
+    context: WriteContext<'_>,
+) -> Result<Changed, Error> {
+    let operation = &write.operation;
+    let mut entity = before.map(EntityText::decode).transpose().map_err(|error| no_json(&error))?;
+    let outcome = ngsi::apply(&mut entity, &operation.update, operation.action, operation.options, context)?;
+    let written = entity.filter(|_| outcome.alteration.is_some());
+    let after = match written {
+        Some(entity) => {
+            let cell = entity.location().as_ref().map(ngsi::geo::cell_of);
+            let text = EntityText::of(&entity).map_err(|error| no_json(&error))?;
+            Some((text, Derived { expires_us: entity.expires_us(), cell }))
+        }
+        None => None,
+    };
+    Ok(Changed { outcome, after })
+}
+
+fn no_json(error: &serde_json::Error) -> Error {
+    tracing::error!(%error, "attributes have no JSON form");
+    Error::internal()
 }

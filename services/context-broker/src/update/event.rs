@@ -2,7 +2,7 @@
 
 use bus::{Outgoing, header};
 use bytes::Bytes;
-use ngsi::{Alteration, Entity, Outcome};
+use ngsi::{Alteration, EntityText, Outcome};
 use prost::Message;
 use proto::v1;
 
@@ -12,10 +12,9 @@ use super::Write;
 pub(super) struct Change<'a> {
     pub(super) write: &'a Write,
     /// After the change; before it, for a delete.
-    pub(super) entity: Option<&'a Entity>,
+    pub(super) entity: &'a EntityText,
     pub(super) outcome: &'a Outcome,
     pub(super) alteration: Alteration,
-    pub(super) attributes: Bytes,
     pub(super) version: i64,
     pub(super) commit_time_us: i64,
     pub(super) epoch: i64,
@@ -27,8 +26,8 @@ pub(crate) fn event_key(tenant: &str, path: &str, id: &str, entity_type: &str) -
     format!("{tenant}{path}/{id}/{entity_type}").into()
 }
 
-pub(super) fn encode(change: &Change<'_>) -> Option<Outgoing> {
-    let entity = change.entity?;
+pub(super) fn encode(change: &Change<'_>) -> Outgoing {
+    let entity = change.entity;
     let scope = &change.write.scope;
     let cause = &change.write.cause;
     let previous = if change.outcome.previous.is_empty() {
@@ -46,13 +45,13 @@ pub(super) fn encode(change: &Change<'_>) -> Option<Outgoing> {
     let message = v1::ContextChange {
         tenant: scope.tenant.as_str().to_owned(),
         service_path: scope.path.as_str().to_owned(),
-        entity_id: entity.id.clone(),
-        entity_type: entity.entity_type.clone(),
+        entity_id: (*entity.id).to_owned(),
+        entity_type: (*entity.entity_type).to_owned(),
         alteration: alteration.into(),
         version: change.version,
         commit_time_us: change.commit_time_us,
         subscription_epoch: change.epoch,
-        attributes: change.attributes.clone(),
+        attributes: entity.attributes.clone(),
         previous,
         updated: change.outcome.updated.clone(),
         changed: change.outcome.changed.clone(),
@@ -63,7 +62,7 @@ pub(super) fn encode(change: &Change<'_>) -> Option<Outgoing> {
         tracestate: cause.trace.state.clone(),
         correlator: cause.correlator.to_string(),
     };
-    Some(Outgoing {
+    Outgoing {
         tenant: scope.tenant.clone(),
         key: event_key(scope.tenant.as_str(), scope.path.as_str(), &entity.id, &entity.entity_type),
         payload: message.encode_to_vec().into(),
@@ -71,5 +70,5 @@ pub(super) fn encode(change: &Change<'_>) -> Option<Outgoing> {
             (header::TRACEPARENT.to_owned(), traceparent),
             (header::CORRELATOR.to_owned(), cause.correlator.to_string()),
         ],
-    })
+    }
 }

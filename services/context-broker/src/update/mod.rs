@@ -5,7 +5,7 @@ mod event;
 
 use std::sync::Arc;
 
-use ngsi::{Entity, EntityUpdate, UpdateAction, UpdateOptions, update::DEFAULT_ENTITY_TYPE};
+use ngsi::{EntityText, EntityUpdate, UpdateAction, UpdateOptions, update::DEFAULT_ENTITY_TYPE};
 use scope::Scope;
 use service_kit::RequestContext;
 
@@ -77,15 +77,13 @@ pub struct Applied {
 /// An entity as the store holds it.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    pub entity: Arc<Entity>,
+    pub entity: Arc<EntityText>,
     /// When it disappears, microseconds since 1970.
     pub expires_us: Option<i64>,
     /// Where its location is, see [`ngsi::geo::cell_of`].
     pub cell: Option<i64>,
     /// Of the last measures applied, oldest first.
     pub measures: Vec<MeasureId>,
-    /// Bytes of its attributes as text.
-    pub size: usize,
 }
 
 impl Stored {
@@ -97,15 +95,15 @@ impl Stored {
 #[cfg(test)]
 impl Stored {
     pub(crate) fn sample(id: &str, version: i64) -> Self {
-        let entity = Entity {
-            id: id.to_owned(),
-            entity_type: "T".to_owned(),
+        let entity = EntityText {
+            id: id.into(),
+            entity_type: "T".into(),
             path: scope::ServicePath::root(),
-            attributes: ngsi::Attributes::new(),
+            attributes: bytes::Bytes::from_static(b"{}"),
             created_us: 1,
             modified_us: 1,
             version,
         };
-        Self { entity: Arc::new(entity), expires_us: None, cell: None, measures: Vec::new(), size: 2 }
+        Self { entity: Arc::new(entity), expires_us: None, cell: None, measures: Vec::new() }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use bus::OutboxDb;
-use ngsi::{Entity, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange};
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
 use sqlx::PgPool;
@@ -92,7 +92,7 @@ impl ContextStore for PostgresStore {
         scope: &QueryScope,
         id: &str,
         entity_type: Option<&str>,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.find_rows(scope, id, entity_type).await
     }
 
@@ -102,7 +102,7 @@ impl ContextStore for PostgresStore {
         selection: &Selection,
         offset: u64,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.list_rows(scope, selection, offset, limit).await
     }
 
@@ -112,7 +112,7 @@ impl ContextStore for PostgresStore {
         selection: &Selection,
         after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.scan_rows(scope, selection, after, limit).await
     }
 
@@ -122,7 +122,7 @@ impl ContextStore for PostgresStore {
         selection: &Selection,
         cells: &[CellRange],
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.located_rows(scope, selection, cells, limit).await
     }
 

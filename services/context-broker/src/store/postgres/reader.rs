@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ngsi::{Entity, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange};
 use scope::QueryScope;
 use sqlx::{Postgres, QueryBuilder};
 use store::StoreError;
@@ -10,7 +10,7 @@ use store::StoreError;
 use super::{PostgresStore, condition::push_conditions};
 use crate::store::{
     Cursor, Selection,
-    row::{COLUMNS, Row, decode_all},
+    row::{COLUMNS, Row},
     selection::{ORDER, push_after, push_where},
 };
 
@@ -25,7 +25,7 @@ impl PostgresStore {
         scope: &QueryScope,
         id: &str,
         entity_type: Option<&str>,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let selection = Selection {
             ids: vec![id.to_owned()],
             types: entity_type.map(str::to_owned).into_iter().collect(),
@@ -43,7 +43,7 @@ impl PostgresStore {
         selection: &Selection,
         offset: u64,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         // A far offset is skipped within the index, and only the page's rows are read; for a near one the plain
         // statement is quicker and does not depend on statistics.
         let far = offset > FAR_OFFSET;
@@ -67,7 +67,7 @@ impl PostgresStore {
         selection: &Selection,
         after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
         push_where(&mut query, scope, selection, self.clock.now_us());
         push_conditions(&mut query, &selection.conditions);
@@ -84,7 +84,7 @@ impl PostgresStore {
         selection: &Selection,
         cells: &[CellRange],
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let (low, high): (Vec<i64>, Vec<i64>) = cells.iter().copied().unzip();
         let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM unnest("));
         query.push_bind(low).push("::int8[], ").push_bind(high);
@@ -100,9 +100,9 @@ impl PostgresStore {
         self.fetch(query).await
     }
 
-    async fn fetch(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<Arc<Entity>>, StoreError> {
+    async fn fetch(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pool).await?;
-        Ok(decode_all(rows).await?.into_iter().map(|stored| stored.entity).collect())
+        rows.into_iter().map(|row| Ok(row.decode()?.entity)).collect()
     }
 
     pub(super) async fn count_rows(

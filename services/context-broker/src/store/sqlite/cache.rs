@@ -17,10 +17,10 @@ use crate::update::Stored;
 pub(super) use crate::update::GroupKey as IdKey;
 
 const STRIPES: usize = 1024;
-/// What an entry costs beside its attributes' text, about.
-const ENTRY_BYTES: usize = 400;
-/// Parsed JSON takes about this many times its text.
-const PARSED_FACTOR: usize = 4;
+/// What an entry costs beside its entities, about.
+const ENTRY_BYTES: usize = 300;
+/// What an entity costs beside its attributes' text, about.
+const ENTITY_BYTES: usize = 250;
 
 pub(super) struct EntityCache {
     entities: Cache<IdKey, Arc<[Stored]>>,
@@ -38,7 +38,7 @@ impl EntityCache {
         let weigh = |key: &IdKey, group: &Arc<[Stored]>| {
             let entities: usize = group
                 .iter()
-                .map(|stored| ENTRY_BYTES + stored.size * PARSED_FACTOR + stored.measures.len() * 16)
+                .map(|stored| ENTITY_BYTES + stored.entity.attributes.len() + stored.measures.len() * 16)
                 .sum();
             u32::try_from(ENTRY_BYTES + key.id.len() + entities).unwrap_or(u32::MAX)
         };

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! apply ─► GroupCommit ─► writer ─► [cache] ─► one transaction ─► [cache] ─► answers
-//! find ──────────────────────────► [cache] ─► reader connection
+//! find ──────────────────────────► [cache] ─► Finder ─► reader connection, one statement for all who wait
 //! list, scan, count ────────────────────────► reader connection
 //! ```
 
 mod cache;
 mod condition;
+mod finder;
 mod reader;
 mod subscriptions;
 mod writer;
@@ -16,7 +17,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bus::OutboxDb;
-use ngsi::{Entity, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange};
 use parking_lot::RwLock;
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
@@ -29,6 +30,7 @@ use crate::{
     update::{Applied, Limits, Write},
 };
 use cache::EntityCache;
+use finder::Finder;
 use writer::Writer;
 
 /// How the store is opened.
@@ -48,6 +50,7 @@ pub struct SqliteStore {
     pools: SqlitePools,
     cache: Arc<EntityCache>,
     commit: GroupCommit<Writer>,
+    finder: GroupCommit<Finder>,
     epochs: Epochs,
     clock: Arc<dyn Clock>,
 }
@@ -81,8 +84,15 @@ impl SqliteStore {
             work.run(stop).await;
             Ok::<_, StoreError>(())
         });
+        let finder = Finder { pools: pools.clone(), cache: cache.clone() };
+        let (finder, work) = GroupCommit::new(Arc::new(finder), GroupCommitOptions::default());
+        let stop = tasks.stop_token();
+        tasks.spawn("context-broker.find", async move {
+            work.run(stop).await;
+            Ok::<_, StoreError>(())
+        });
         let outbox = OutboxDb::Sqlite(pools.clone());
-        Ok(Opened { store: Self { pools, cache, commit, epochs, clock }, outbox, wake })
+        Ok(Opened { store: Self { pools, cache, commit, finder, epochs, clock }, outbox, wake })
     }
 }
 
@@ -97,7 +107,7 @@ impl ContextStore for SqliteStore {
         scope: &QueryScope,
         id: &str,
         entity_type: Option<&str>,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.find_cached(scope, id, entity_type).await
     }
 
@@ -107,7 +117,7 @@ impl ContextStore for SqliteStore {
         selection: &Selection,
         offset: u64,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.list_rows(scope, selection, offset, limit).await
     }
 
@@ -117,7 +127,7 @@ impl ContextStore for SqliteStore {
         selection: &Selection,
         after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.scan_rows(scope, selection, after, limit).await
     }
 
@@ -127,7 +137,7 @@ impl ContextStore for SqliteStore {
         selection: &Selection,
         cells: &[CellRange],
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.located_rows(scope, selection, cells, limit).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ngsi::{Entity, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange};
 use scope::{QueryScope, Tenant};
 use sqlx::{QueryBuilder, Sqlite};
 use store::StoreError;
@@ -11,7 +11,7 @@ use super::{SqliteStore, cache::IdKey, condition::push_conditions};
 use crate::{
     store::{
         Cursor, Selection,
-        row::{COLUMNS, Row, decode_all},
+        row::{COLUMNS, Row},
         selection::{ORDER, push_after, push_where},
     },
     update::Stored,
@@ -19,8 +19,6 @@ use crate::{
 
 /// Rows that one sweep deletes, at most: the writer waits meanwhile.
 const SWEEP: i64 = 1000;
-/// Groups of one id larger than this (in paths and types) are not kept in memory.
-const MAX_CACHED_GROUP: usize = 64;
 
 impl SqliteStore {
     pub(super) async fn find_cached(
@@ -28,35 +26,22 @@ impl SqliteStore {
         scope: &QueryScope,
         id: &str,
         entity_type: Option<&str>,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let key = IdKey { tenant: scope.tenant.clone(), id: id.into() };
         let group = match self.cache.get(&key) {
             Some(group) => group,
-            None => self.load_group(key).await?,
+            None => self.finder.submit(key).await?,
         };
         let now_us = self.clock.now_us();
         let wanted = |stored: &&Stored| {
-            entity_type.is_none_or(|wanted| stored.entity.entity_type == wanted)
+            entity_type.is_none_or(|wanted| *stored.entity.entity_type == *wanted)
                 && scope.matches(&stored.entity.path)
                 && stored.is_alive(now_us)
         };
-        let mut found: Vec<Arc<Entity>> =
+        let mut found: Vec<Arc<EntityText>> =
             group.iter().filter(wanted).map(|stored| stored.entity.clone()).collect();
         found.sort_by_key(|entity| entity.created_us);
         Ok(found)
-    }
-
-    async fn load_group(&self, key: IdKey) -> Result<Arc<[Stored]>, StoreError> {
-        let ticket = self.cache.ticket(&key);
-        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity WHERE tenant = "));
-        query.push_bind(key.tenant.as_str().to_owned()).push(" AND id = ").push_bind(key.id.to_string());
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pools.reader).await?;
-        let group: Arc<[Stored]> = decode_all(rows).await?.into();
-        // What does not exist is not remembered: anyone can ask for endless names.
-        if !group.is_empty() && group.len() <= MAX_CACHED_GROUP {
-            self.cache.fill(ticket, key, group.clone());
-        }
-        Ok(group)
     }
 
     pub(super) async fn list_rows(
@@ -65,7 +50,7 @@ impl SqliteStore {
         selection: &Selection,
         offset: u64,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         // The offset is skipped within the index; only the page's rows are read.
         let mut query = QueryBuilder::<Sqlite>::new(format!(
             "SELECT {COLUMNS} FROM entity WHERE rowid IN (SELECT rowid FROM entity"
@@ -84,7 +69,7 @@ impl SqliteStore {
         selection: &Selection,
         after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity"));
         push_where(&mut query, scope, selection, self.clock.now_us());
         push_conditions(&mut query, &selection.conditions);
@@ -101,7 +86,7 @@ impl SqliteStore {
         selection: &Selection,
         cells: &[CellRange],
         limit: u32,
-    ) -> Result<Vec<Arc<Entity>>, StoreError> {
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         if cells.is_empty() {
             return Ok(Vec::new());
         }
@@ -119,9 +104,9 @@ impl SqliteStore {
         self.fetch(query).await
     }
 
-    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<Arc<Entity>>, StoreError> {
+    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pools.reader).await?;
-        Ok(decode_all(rows).await?.into_iter().map(|stored| stored.entity).collect())
+        rows.into_iter().map(|row| Ok(row.decode()?.entity)).collect()
     }
 
     pub(super) async fn count_rows(

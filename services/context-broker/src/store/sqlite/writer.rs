@@ -23,7 +23,8 @@ use crate::{
     update::{Applied, Batch, GroupKey, Limits, Plan, PlannedRow, Slot, Stored, Write},
 };
 
-static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
+/// The rows of some ids.
+pub(super) static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
     let columns = COLUMNS.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ");
     Bulk::new(
         "WITH k(t, i) AS (VALUES ",
@@ -63,7 +64,7 @@ fn put_statement(rows: usize, also_set: &str) -> String {
 }
 
 /// Batches of more operations than this are applied off the runtime's workers.
-const INLINE_BATCH: usize = 16;
+const INLINE_BATCH: usize = 64;
 
 pub(super) struct Parts {
     pub(super) pools: SqlitePools,
@@ -143,7 +144,7 @@ impl Writer {
             }
             for row in query.fetch_all(&mut **transaction).await? {
                 let (tenant, stored) = decode(row)?;
-                let key = GroupKey { tenant, id: stored.entity.id.as_str().into() };
+                let key = GroupKey { tenant, id: stored.entity.id.clone() };
                 groups.entry(key).or_insert_with(Vec::new).push(Slot::loaded(stored));
             }
         }
@@ -210,7 +211,7 @@ async fn write(
             .bind(tenant.as_str())
             .bind(&**id)
             .bind(path.as_str())
-            .bind(entity_type)
+            .bind(&**entity_type)
             .execute(&mut **transaction)
             .await?;
     }
@@ -237,14 +238,14 @@ fn bind_rows<'q>(
     query: outbox::SqliteQuery<'q>,
     rows: impl IntoIterator<Item = &'q PlannedRow>,
 ) -> outbox::SqliteQuery<'q> {
-    rows.into_iter().fold(query, |query, PlannedRow { tenant, stored, attributes, .. }| {
+    rows.into_iter().fold(query, |query, PlannedRow { tenant, stored, .. }| {
         let entity = &stored.entity;
         query
             .bind(tenant.as_str())
-            .bind(&entity.id)
+            .bind(&*entity.id)
             .bind(entity.path.as_str())
-            .bind(&entity.entity_type)
-            .bind(&**attributes)
+            .bind(&*entity.entity_type)
+            .bind(&*entity.attributes)
             .bind(entity.version)
             .bind(entity.created_us)
             .bind(entity.modified_us)
@@ -254,7 +255,7 @@ fn bind_rows<'q>(
     })
 }
 
-fn decode(row: Row) -> Result<(Tenant, Stored), StoreError> {
+pub(super) fn decode(row: Row) -> Result<(Tenant, Stored), StoreError> {
     let tenant = Tenant::from_header(Some(&row.tenant))
         .map_err(|_| StoreError::Internal(format!("entity {} has an unreadable tenant", row.id)))?;
     Ok((tenant, row.decode()?))

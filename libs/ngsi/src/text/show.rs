@@ -1,0 +1,139 @@
+//! Representations that are pieces of the stored text.
+
+use super::{
+    EntityText,
+    members::{string, value, walk},
+};
+use crate::{
+    model::DATE_EXPIRES,
+    render::{Format, write_string},
+    update::is_location_type,
+};
+
+/// The parts of a stored attribute that are shown.
+struct Parts<'a> {
+    value: &'a [u8],
+    /// Type, value and metadata, with the opening brace and without the closing one.
+    normalized: &'a [u8],
+}
+
+impl EntityText {
+    /// Appends the entity with all its attributes and metadata, and no builtin ones, as
+    /// [`write_entity`](crate::render::write_entity) does. False, and nothing is appended, when it has to be decoded for
+    /// that.
+    pub fn write(&self, out: &mut Vec<u8>, format: Format) -> bool {
+        let start = out.len();
+        let done = self.try_write(out, format).is_some();
+        if !done {
+            out.truncate(start);
+        }
+        done
+    }
+
+    fn try_write(&self, out: &mut Vec<u8>, format: Format) -> Option<()> {
+        if !matches!(format, Format::Normalized | Format::KeyValues) {
+            return None;
+        }
+        out.reserve(self.attributes.len() + 64);
+        out.extend_from_slice(b"{\"id\":");
+        write_string(out, &self.id);
+        out.extend_from_slice(b",\"type\":");
+        write_string(out, &self.entity_type);
+        walk(&self.attributes, |member| {
+            if member.key == DATE_EXPIRES.as_bytes() {
+                return Some(());
+            }
+            let parts = parts(member.value)?;
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(member.key);
+            out.extend_from_slice(b"\":");
+            if format == Format::KeyValues {
+                out.extend_from_slice(parts.value);
+            } else {
+                out.extend_from_slice(parts.normalized);
+                out.push(b'}');
+            }
+            Some(())
+        })?;
+        out.push(b'}');
+        Some(())
+    }
+}
+
+/// `None` also for a location: a Feature is shown as its geometry.
+fn parts(attribute: &[u8]) -> Option<Parts<'_>> {
+    let after = attribute.strip_prefix(b"{\"type\":")?;
+    let length = string(after)?;
+    if is_location_type(std::str::from_utf8(after.get(1..length - 1)?).ok()?) {
+        return None;
+    }
+    let after = after.get(length..)?.strip_prefix(b",\"value\":")?;
+    let length = value(after)?;
+    let shown = after.get(..length)?;
+    let after = after.get(length..)?.strip_prefix(b",\"metadata\":")?;
+    let after = after.get(value(after)?..)?;
+    after.strip_prefix(b",\"dateCreated\":")?;
+    Some(Parts { value: shown, normalized: attribute.get(..attribute.len() - after.len())? })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Entity,
+        render::{Selection, write_entity},
+    };
+
+    fn entity(attributes: serde_json::Value) -> Entity {
+        Entity {
+            id: "a\"b".to_owned(),
+            entity_type: "T".to_owned(),
+            path: scope::ServicePath::root(),
+            attributes: serde_json::from_value(attributes).unwrap(),
+            created_us: 1,
+            modified_us: 2,
+            version: 3,
+        }
+    }
+
+    #[test]
+    fn it_shows_what_the_decoded_entity_shows() {
+        let whole = entity(json!({
+            "level": {"type": "Number", "value": -3.5e-7, "metadata": {"unit": {"type": "Text", "value": "},\"dateCreated\":"}},
+                "dateCreated": 1_000_000, "dateModified": 2_000_000},
+            "na\"me": {"type": "Te\\xt", "value": "a\"}]\\", "metadata": {}},
+            "list": {"type": "StructuredValue", "value": [{"dateCreated": 1}, null, true], "metadata": {}},
+            "dateExpires": {"type": "DateTime", "value": "2040-01-01T00:00:00.000Z", "metadata": {}}
+        }));
+        for format in [Format::Normalized, Format::KeyValues] {
+            for shown in [whole.clone(), entity(json!({}))] {
+                let (mut expected, mut found) = (Vec::new(), b"before".to_vec());
+                write_entity(&mut expected, &shown, &Selection::default(), format);
+                assert!(EntityText::of(&shown).unwrap().write(&mut found, format));
+                assert_eq!(
+                    String::from_utf8_lossy(&found),
+                    format!("before{}", String::from_utf8_lossy(&expected))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_decoding_is_left_alone() {
+        let location = json!({"p": {"type": "geo:json", "value": {"type": "Feature"}, "metadata": {}}});
+        let plain = json!({"p": {"type": "Text", "value": "x", "metadata": {}}});
+        let mut damaged = EntityText::of(&entity(plain.clone())).unwrap();
+        damaged.attributes = damaged.attributes.slice(..20);
+        for (text, format) in [
+            (EntityText::of(&entity(location)).unwrap(), Format::Normalized),
+            (EntityText::of(&entity(plain)).unwrap(), Format::Values),
+            (damaged, Format::Normalized),
+        ] {
+            let mut out = b"before".to_vec();
+            assert!(!text.write(&mut out, format));
+            assert_eq!(out, b"before");
+        }
+    }
+}
