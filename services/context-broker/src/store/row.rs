@@ -34,7 +34,7 @@ pub(super) struct Row {
     pub(super) cell: Option<i64>,
 }
 
-/// By place, not by name: the lookup of ten names would cost as much as the values.
+/// By place, not by name.
 impl<'r, R> sqlx::FromRow<'r, R> for Row
 where
     R: sqlx::Row,

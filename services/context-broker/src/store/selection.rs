@@ -45,12 +45,23 @@ pub(super) fn push_where<DB>(
     String: Type<DB> + for<'q> Encode<'q, DB>,
     i64: Type<DB> + for<'q> Encode<'q, DB>,
 {
-    query.push(" WHERE tenant = ").push_bind(scope.tenant.as_str().to_owned());
+    query.push(" WHERE tenant = ");
+    push_text(query, scope.tenant.as_str());
     push_any(query, "id", &selection.ids);
     push_any(query, "type", &selection.types);
     push_paths(query, &scope.patterns);
     // Not as an alternative of two conditions: planners would leave the order of the index for it.
-    query.push(" AND coalesce(expires_us, 9223372036854775807) > ").push_bind(now_us);
+    query.push(" AND coalesce(expires_us, 9223372036854775807) > CAST(").push_bind(now_us).push(" AS BIGINT)");
+}
+
+/// A value to compare with. Cast, because SQLite prepares a statement anew each time if a bare parameter might say that a
+/// partial index can be used.
+fn push_text<DB>(query: &mut QueryBuilder<DB>, value: &str)
+where
+    DB: Database,
+    String: Type<DB> + for<'q> Encode<'q, DB>,
+{
+    query.push("CAST(").push_bind(value.to_owned()).push(" AS TEXT)");
 }
 
 fn push_any<DB>(query: &mut QueryBuilder<DB>, column: &str, values: &[String])
@@ -61,13 +72,14 @@ where
     match values {
         [] => {}
         [one] => {
-            query.push(" AND ").push(column).push(" = ").push_bind(one.clone());
+            query.push(" AND ").push(column).push(" = ");
+            push_text(query, one);
         }
         many => {
             query.push(" AND ").push(column).push(" IN (");
-            let mut list = query.separated(", ");
-            for value in many {
-                list.push_bind(value.clone());
+            for (place, value) in many.iter().enumerate() {
+                query.push(if place == 0 { "" } else { ", " });
+                push_text(query, value);
             }
             query.push(")");
         }
@@ -89,13 +101,18 @@ where
     for pattern in patterns {
         match pattern {
             PathPattern::Exact(path) => {
-                query.push(" OR path = ").push_bind(path.as_str().to_owned());
+                query.push(" OR path = ");
+                push_text(query, path.as_str());
             }
             PathPattern::Tree(path) => {
-                query.push(" OR path = ").push_bind(path.as_str().to_owned());
+                query.push(" OR path = ");
+                push_text(query, path.as_str());
                 // `0` is the character after `/`: everything that begins with `path/`.
-                query.push(" OR (path > ").push_bind(format!("{path}/"));
-                query.push(" AND path < ").push_bind(format!("{path}0")).push(")");
+                query.push(" OR (path > ");
+                push_text(query, &format!("{path}/"));
+                query.push(" AND path < ");
+                push_text(query, &format!("{path}0"));
+                query.push(")");
             }
         }
     }

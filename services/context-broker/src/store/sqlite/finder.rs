@@ -13,9 +13,10 @@ use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
 
 use super::{
     cache::{EntityCache, IdKey},
-    writer::{LOAD, decode},
+    packed::unpack,
+    writer::LOAD,
 };
-use crate::{store::row::Row, update::Stored};
+use crate::update::Stored;
 
 /// Groups of one id larger than this (in paths and types) are not kept in memory.
 const MAX_CACHED_GROUP: usize = 64;
@@ -34,12 +35,12 @@ impl Finder {
         let tickets: Vec<_> = keys.iter().map(|key| self.cache.ticket(key)).collect();
         let mut found: BTreeMap<IdKey, Vec<Stored>> = BTreeMap::new();
         for (statement, chunk) in LOAD.chunks(&keys) {
-            let mut query = sqlx::query_as::<_, Row>(statement);
+            let mut query = sqlx::query_scalar::<_, String>(statement);
             for key in chunk {
                 query = query.bind(key.tenant.as_str()).bind(&*key.id);
             }
             for row in query.fetch_all(&self.pools.reader).await? {
-                let (tenant, stored) = decode(row)?;
+                let (tenant, stored) = unpack(row)?;
                 let key = IdKey { tenant, id: stored.entity.id.clone() };
                 found.entry(key).or_default().push(stored);
             }

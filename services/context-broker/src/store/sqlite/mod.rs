@@ -9,6 +9,7 @@
 mod cache;
 mod condition;
 mod finder;
+mod packed;
 mod reader;
 mod subscriptions;
 mod writer;

@@ -7,11 +7,15 @@ use scope::{QueryScope, Tenant};
 use sqlx::{QueryBuilder, Sqlite};
 use store::StoreError;
 
-use super::{SqliteStore, cache::IdKey, condition::push_conditions};
+use super::{
+    SqliteStore,
+    cache::IdKey,
+    condition::push_conditions,
+    packed::{column, unpack},
+};
 use crate::{
     store::{
         Cursor, Selection,
-        row::{COLUMNS, Row},
         selection::{ORDER, push_after, push_where},
     },
     update::Stored,
@@ -53,7 +57,8 @@ impl SqliteStore {
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         // The offset is skipped within the index; only the page's rows are read.
         let mut query = QueryBuilder::<Sqlite>::new(format!(
-            "SELECT {COLUMNS} FROM entity WHERE rowid IN (SELECT rowid FROM entity"
+            "SELECT {} FROM entity WHERE rowid IN (SELECT rowid FROM entity",
+            column("")
         ));
         push_where(&mut query, scope, selection, self.clock.now_us());
         push_conditions(&mut query, &selection.conditions);
@@ -70,7 +75,7 @@ impl SqliteStore {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM entity"));
+        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {} FROM entity", column("")));
         push_where(&mut query, scope, selection, self.clock.now_us());
         push_conditions(&mut query, &selection.conditions);
         if let Some(cursor) = after {
@@ -96,7 +101,8 @@ impl SqliteStore {
         });
         // The index is named: the planner knows nothing of how the cells are spread.
         query.push(format!(
-            ") SELECT {COLUMNS} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high"
+            ") SELECT {} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high",
+            column("")
         ));
         push_where(&mut query, scope, selection, self.clock.now_us());
         push_conditions(&mut query, &selection.conditions);
@@ -105,8 +111,8 @@ impl SqliteStore {
     }
 
     async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<Arc<EntityText>>, StoreError> {
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pools.reader).await?;
-        rows.into_iter().map(|row| Ok(row.decode()?.entity)).collect()
+        let rows: Vec<String> = query.build_query_scalar().fetch_all(&self.pools.reader).await?;
+        rows.into_iter().map(|row| Ok(unpack(row)?.1.entity)).collect()
     }
 
     pub(super) async fn count_rows(

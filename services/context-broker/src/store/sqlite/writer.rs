@@ -13,23 +13,27 @@ use service_kit::Clock;
 use sqlx::{Sqlite, Transaction};
 use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
 
-use super::{Epochs, cache::EntityCache};
+use super::{
+    Epochs,
+    cache::EntityCache,
+    packed::{column, unpack},
+};
 use crate::{
     error::WriteError,
     store::{
         Bulk, WakeSlot,
-        row::{COLUMNS, Row, encode_measures},
+        row::{COLUMNS, encode_measures},
     },
-    update::{Applied, Batch, GroupKey, Limits, Plan, PlannedRow, Slot, Stored, Write},
+    update::{Applied, Batch, GroupKey, Limits, Plan, PlannedRow, Slot, Write},
 };
 
 /// The rows of some ids.
 pub(super) static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
-    let columns = COLUMNS.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ");
+    let column = column("e.");
     Bulk::new(
         "WITH k(t, i) AS (VALUES ",
         "(?,?)",
-        &format!(") SELECT {columns} FROM k CROSS JOIN entity e ON e.tenant = k.t AND e.id = k.i"),
+        &format!(") SELECT {column} FROM k CROSS JOIN entity e ON e.tenant = k.t AND e.id = k.i"),
     )
 });
 
@@ -138,12 +142,12 @@ impl Writer {
             }
         }
         for (statement, chunk) in LOAD.chunks(&missing) {
-            let mut query = sqlx::query_as::<_, Row>(statement);
+            let mut query = sqlx::query_scalar::<_, String>(statement);
             for key in chunk {
                 query = query.bind(key.tenant.as_str()).bind(&*key.id);
             }
             for row in query.fetch_all(&mut **transaction).await? {
-                let (tenant, stored) = decode(row)?;
+                let (tenant, stored) = unpack(row)?;
                 let key = GroupKey { tenant, id: stored.entity.id.clone() };
                 groups.entry(key).or_insert_with(Vec::new).push(Slot::loaded(stored));
             }
@@ -253,10 +257,4 @@ fn bind_rows<'q>(
             .bind(encode_measures(&stored.measures))
             .bind(stored.cell)
     })
-}
-
-pub(super) fn decode(row: Row) -> Result<(Tenant, Stored), StoreError> {
-    let tenant = Tenant::from_header(Some(&row.tenant))
-        .map_err(|_| StoreError::Internal(format!("entity {} has an unreadable tenant", row.id)))?;
-    Ok((tenant, row.decode()?))
 }
