@@ -1,4 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 /// Most levels in a service path (ngsi-v2.md 3).
 pub const MAX_PATH_LEVELS: usize = 10;
@@ -39,8 +42,10 @@ pub enum PathError {
 }
 
 impl ServicePath {
+    /// All roots share one text: most entities in memory have this path.
     pub fn root() -> Self {
-        Self("/".into())
+        static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| "/".into());
+        Self(ROOT.clone())
     }
 
     /// Reads one path without wildcard; a trailing slash is dropped.

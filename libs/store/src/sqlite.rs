@@ -80,7 +80,7 @@ async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
-                .pragma("wal_autocheckpoint", "2000")
+                .pragma("wal_autocheckpoint", "4000")
                 .pragma("journal_size_limit", "67108864"),
         )
         .await?;

@@ -51,7 +51,10 @@ pub(super) fn push_where<DB>(
     push_any(query, "type", &selection.types);
     push_paths(query, &scope.patterns);
     // Not as an alternative of two conditions: planners would leave the order of the index for it.
-    query.push(" AND coalesce(expires_us, 9223372036854775807) > CAST(").push_bind(now_us).push(" AS BIGINT)");
+    query
+        .push(" AND coalesce(expires_us, 9223372036854775807) > CAST(")
+        .push_bind(now_us)
+        .push(" AS BIGINT)");
 }
 
 /// A value to compare with. Cast, because SQLite prepares a statement anew each time if a bare parameter might say that a

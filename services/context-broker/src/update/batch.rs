@@ -120,7 +120,9 @@ impl<'a> Batch<'a> {
         let path = &write.scope.path;
         let operation = &write.operation;
         let epoch = (self.epochs)(&write.scope.tenant);
-        let slots = self.groups.entry(GroupKey::of(write)).or_default();
+        let key = GroupKey::of(write);
+        let id = key.id.clone();
+        let slots = self.groups.entry(key).or_default();
         let index = target(slots, write, now_us)?;
         let slot = match index {
             Some(index) => &mut slots[index],
@@ -146,8 +148,11 @@ impl<'a> Batch<'a> {
         let Some(alteration) = outcome.alteration else {
             return finished(&outcome, before.map_or(0, |(entity, _)| entity.version), slot, false);
         };
-        let after =
-            after.map(|(entity, derived)| (Arc::new(EntityText { version, ..entity }), derived));
+        let after = after.map(|(entity, derived)| {
+            // One text for the name, here and in the key.
+            let id = before.as_ref().map_or(id, |(before, _)| before.id.clone());
+            (Arc::new(EntityText { id, version, ..entity }), derived)
+        });
         if let Some((entity, _)) = &after
             && entity.attributes.len() > self.limits.max_entity_bytes
         {
@@ -167,7 +172,8 @@ impl<'a> Batch<'a> {
         }));
         let measures = remember(slot.stored.take(), operation.measure_id, alteration);
         slot.changed = true;
-        slot.stored = after.map(|(entity, Derived { expires_us, cell })| Stored { entity, expires_us, cell, measures });
+        slot.stored =
+            after.map(|(entity, Derived { expires_us, cell })| Stored { entity, expires_us, cell, measures });
         finished(&outcome, version, slot, alteration == Alteration::Create)
     }
 

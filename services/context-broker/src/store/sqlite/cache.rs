@@ -18,9 +18,9 @@ pub(super) use crate::update::GroupKey as IdKey;
 
 const STRIPES: usize = 1024;
 /// What an entry costs beside its entities, about.
-const ENTRY_BYTES: usize = 300;
+const ENTRY_BYTES: usize = 600;
 /// What an entity costs beside its attributes' text, about.
-const ENTITY_BYTES: usize = 250;
+const ENTITY_BYTES: usize = 400;
 
 pub(super) struct EntityCache {
     entities: Cache<IdKey, Arc<[Stored]>>,

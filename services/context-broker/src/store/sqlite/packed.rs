@@ -106,7 +106,9 @@ mod tests {
     fn what_is_not_a_row_is_an_error() {
         let good = "t|e|/|T|7|1|2||||{}";
         assert!(unpack(good.replace('|', "\u{1f}")).is_ok());
-        for bad in ["", "t|e|/|T|7|1|2|||{}", "t|e|a|T|7|1|2||||{}", "t|e|/|T|x|1|2||||{}", "t|e|/|T|7|1|2|||0G|{}"] {
+        for bad in
+            ["", "t|e|/|T|7|1|2|||{}", "t|e|a|T|7|1|2||||{}", "t|e|/|T|x|1|2||||{}", "t|e|/|T|7|1|2|||0G|{}"]
+        {
             assert!(unpack(bad.replace('|', "\u{1f}")).is_err(), "{bad}");
         }
     }
