@@ -81,6 +81,12 @@ pub trait Consumer: Send + Sync + 'static {
 
     /// Stores the effects of `batch` and its `next` position in one transaction, if the position is still `expected`.
     async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError>;
+
+    /// Nothing is there to be consumed: what was put off may be done now. The embedded bus calls it before the first batch
+    /// and whenever nothing came for a while, Kafka does not.
+    async fn idle(&self, _topic: &str, _partition: i32) -> Result<(), ConsumeError> {
+        Ok(())
+    }
 }
 
 /// What a bus has done since the start.

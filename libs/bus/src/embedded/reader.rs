@@ -41,6 +41,7 @@ impl<'a> Reader<'a> {
     pub(super) async fn run(mut self) {
         let mut wake = self.log.waker.subscribe();
         while let Some(mut position) = self.load_position().await {
+            self.rest().await;
             let mut from = self.start_of(position).await;
             let mut look = Look::File;
             loop {
@@ -54,7 +55,10 @@ impl<'a> Reader<'a> {
                 let Some(last) = records.last() else {
                     tokio::select! {
                         _ = wake.changed() => {}
-                        () = tokio::time::sleep(self.options.poll) => look = Look::File,
+                        () = tokio::time::sleep(self.options.poll) => {
+                            look = Look::File;
+                            self.rest().await;
+                        }
                         () = self.stop.cancelled() => return,
                     }
                     continue;
@@ -145,6 +149,12 @@ impl<'a> Reader<'a> {
                     }
                 }
             }
+        }
+    }
+
+    async fn rest(&self) {
+        if let Err(error) = self.consumer.idle(&self.log.topic, PARTITION).await {
+            tracing::debug!(topic = self.log.topic, group = self.group, %error, "rest of the work put off again");
         }
     }
 

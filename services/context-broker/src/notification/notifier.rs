@@ -148,6 +148,17 @@ impl Consumer for Notifier {
         Ok(self.store.position(topic, partition).await?)
     }
 
+    async fn idle(&self, topic: &str, partition: i32) -> Result<(), ConsumeError> {
+        let waiting = self.progress.lock().rest(topic, partition);
+        let Some((expected, next)) = waiting else { return Ok(()) };
+        let now_us = self.clock.now_us();
+        let (matches, changes) = (Vec::new(), [].as_slice());
+        // Should it have moved meanwhile, the next batch will show it.
+        self.store.record(Intake { topic, partition, expected, next, matches, changes, now_us }).await?;
+        self.progress.lock().settled(topic, partition);
+        Ok(())
+    }
+
     async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
         let (records, indexes) = self.promising(batch).await?;
         let (keys, changes): (Vec<_>, Vec<_>) = self.decode(batch, records).into_iter().unzip();
