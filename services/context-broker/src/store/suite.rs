@@ -337,7 +337,7 @@ async fn what_a_query_means_is_among_what_its_conditions_find(bench: Bench) {
         let found = async |conditions| {
             let selection = Selection { conditions, ..Selection::default() };
             let mut found = bench.store.scan(&s.exactly(), &selection, None, 100).await.unwrap();
-            found.retain(|entity| expression.matches(entity));
+            found.retain(|entity| expression.matches(&entity.decode().unwrap()));
             found.iter().map(|entity| entity.id.clone()).collect::<Vec<_>>()
         };
         assert_eq!(found(expression.conditions()).await, found(Vec::new()).await, "{query}");
