@@ -18,6 +18,10 @@ pub enum ErrorWord {
     Unprocessable,
     /// The good part was applied; the description names the rest.
     PartialUpdate,
+    /// `PartialUpdate` with status 404: providers did not take all that was forwarded.
+    NotAllForwarded,
+    /// The tenant's rate of requests is used up.
+    TooManyRequests,
     InternalServerError,
     NotImplemented,
     /// A needed server is away.
@@ -38,7 +42,8 @@ impl ErrorWord {
             Self::NoResourcesAvailable => "NoResourcesAvailable",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::Unprocessable => "Unprocessable",
-            Self::PartialUpdate => "PartialUpdate",
+            Self::PartialUpdate | Self::NotAllForwarded => "PartialUpdate",
+            Self::TooManyRequests => "TooManyRequests",
             Self::InternalServerError => "InternalServerError",
             Self::NotImplemented => "NotImplemented",
             Self::ServiceUnavailable => "ServiceUnavailable",
@@ -48,7 +53,7 @@ impl ErrorWord {
     pub fn http_status(self) -> u16 {
         match self {
             Self::BadRequest | Self::ParseError => 400,
-            Self::NotFound => 404,
+            Self::NotFound | Self::NotAllForwarded => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::TooManyResults => 409,
@@ -56,6 +61,7 @@ impl ErrorWord {
             Self::RequestEntityTooLarge | Self::NoResourcesAvailable => 413,
             Self::UnsupportedMediaType => 415,
             Self::Unprocessable | Self::PartialUpdate => 422,
+            Self::TooManyRequests => 429,
             Self::InternalServerError => 500,
             Self::NotImplemented => 501,
             Self::ServiceUnavailable => 503,
@@ -129,6 +135,16 @@ impl Error {
         Self::new(ErrorWord::NotFound, "Entity type not found")
     }
 
+    /// What was forwarded and not taken, as `id-type` with the names of attributes (ngsi-v2.md 9).
+    pub fn not_all_updated(left: &[(String, Vec<String>)]) -> Self {
+        let items: Vec<String> =
+            left.iter().map(|(entity, names)| format!("{entity} : [{}]", names.join(", "))).collect();
+        Self::new(
+            ErrorWord::NotAllForwarded,
+            format!("Some of the following attributes were not updated: {{ {} }}", items.join(", ")),
+        )
+    }
+
     pub fn subscription_not_found() -> Self {
         Self::new(ErrorWord::NotFound, "The requested subscription has not been found. Check id")
     }
@@ -179,6 +195,18 @@ impl Error {
             "You cannot use more than one geo location attribute when creating an entity. Use ignoreType metadata if \
              you want to add additional informative locations.",
         )
+    }
+
+    /// The tenant may have no more of `what`.
+    pub fn quota_reached(what: &str, limit: u64) -> Self {
+        Self::new(
+            ErrorWord::NoResourcesAvailable,
+            format!("the tenant has as many {what} as it may have: {limit}"),
+        )
+    }
+
+    pub fn too_many_requests(per_second: f64) -> Self {
+        Self::new(ErrorWord::TooManyRequests, format!("the tenant may make {per_second} requests a second"))
     }
 
     /// Reading what the query asks for took longer than `limit_ms`.

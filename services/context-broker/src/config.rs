@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::http::HttpLimits;
 use store::StoreConfig;
 
-use crate::administration::AdministrationConfig;
+use crate::{administration::AdministrationConfig, forwarding::ForwardingConfig, quota::QuotaConfig};
 
 /// Settings of the broker; the defaults are what runs without any configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Config {
     pub port: u16,
     /// Port of the gRPC API; 0 = any free port.
     pub grpc_port: u16,
-    /// Where `context-broker.db` and `notifier.db` are.
+    /// Where `context-broker.db`, `notifier.db` and `registrations.db` are.
     pub data_dir: PathBuf,
     pub store: StoreConfig,
     /// Schema of the tables when the store is PostgreSQL; made if it is missing.
@@ -37,6 +37,8 @@ pub struct Config {
     pub query: QueryConfig,
     pub notification: NotificationConfig,
     pub history: HistoryConfig,
+    pub forwarding: ForwardingConfig,
+    pub quotas: QuotaConfig,
     pub administration: AdministrationConfig,
 }
 
@@ -111,6 +113,8 @@ impl Default for Config {
             query: QueryConfig::default(),
             notification: NotificationConfig::default(),
             history: HistoryConfig::default(),
+            forwarding: ForwardingConfig::default(),
+            quotas: QuotaConfig::default(),
             administration: AdministrationConfig::default(),
         }
     }

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use ngsi::{
-    Entity, Error,
+    Entity, Error, UpdateAction,
     query::EntityQuery,
+    registration::Registration,
     subscription::{Subscription, SubscriptionPatch},
 };
-use scope::{PathPattern, QueryScope, Scope, Tenant};
+use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use service_kit::{Clock, RequestContext};
 
 use crate::{
     administration::{Administration, Outgoing},
     error::{QueryError, answer_of, answer_of_query, answer_of_store},
+    forwarding::Forwarding,
     metrics::BrokerMetrics,
     query::{self, Deadline, Found, Page, TypeSummary},
+    quota::{AdmitError, Quotas},
+    registration::{RegistrationId, Registrations},
     store::{ContextStore, SystemStore},
     subscription::{Registry, SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
@@ -31,6 +35,9 @@ pub struct Core {
     pub(crate) query_ms: u64,
     pub(crate) administration: Arc<Administration>,
     pub(crate) system: Arc<dyn SystemStore>,
+    pub(crate) registrations: Arc<Registrations>,
+    pub(crate) forwarding: Arc<Forwarding>,
+    pub(crate) quotas: Arc<Quotas>,
 }
 
 impl Core {
@@ -51,10 +58,31 @@ impl Core {
 
     pub(crate) async fn apply_one(&self, write: Write) -> Result<Applied, Error> {
         let result = match write.has_storable_key() {
-            true => self.store.apply(write).await.map_err(answer_of),
+            true => self.apply_within_quota(write).await,
             false => Err(Error::bad_request("Too long entity id/type/servicePath combination")),
         };
         self.metrics.update(&result);
+        result
+    }
+
+    async fn apply_within_quota(&self, write: Write) -> Result<Applied, Error> {
+        let tenant = write.scope.tenant.clone();
+        if self.quotas.of(&tenant).entities == 0 {
+            return self.store.apply(write).await.map_err(answer_of);
+        }
+        let kept = match self.quotas.admit(&*self.store, &write).await {
+            Ok(kept) => kept,
+            Err(AdmitError::Refused(error)) => return Err(error),
+            Err(AdmitError::Store(error)) => return Err(answer_of_store(error)),
+        };
+        let operation = &write.operation;
+        let deletes = operation.action == UpdateAction::Delete && operation.update.attributes.is_empty();
+        let result = self.store.apply(write).await.map_err(answer_of);
+        let gone = deletes && result.is_ok();
+        let unused = kept && !result.as_ref().is_ok_and(|applied| applied.created);
+        if gone || unused {
+            self.quotas.give_back(&tenant);
+        }
         result
     }
 
@@ -128,6 +156,13 @@ impl Core {
         path: &PathPattern,
         subscription: &Subscription,
     ) -> Result<SubscriptionId, Error> {
+        let limit = self.quotas.of(tenant).subscriptions;
+        if limit == 0 {
+            return self.subscriptions.create(tenant, path, subscription).await;
+        }
+        let _turn = self.quotas.creating.lock().await;
+        let (_, known) = self.store.subscriptions(tenant).await.map_err(answer_of_store)?;
+        Quotas::check("subscriptions", known.len() as u64, limit)?;
         self.subscriptions.create(tenant, path, subscription).await
     }
 
@@ -162,6 +197,22 @@ impl Core {
 
     pub async fn delete_subscription(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
         self.subscriptions.delete(tenant, id).await
+    }
+
+    /// Registers a context provider for entities of `path`.
+    pub(crate) async fn create_registration(
+        &self,
+        tenant: &Tenant,
+        path: &ServicePath,
+        registration: &Registration,
+    ) -> Result<RegistrationId, Error> {
+        let limit = self.quotas.of(tenant).registrations;
+        if limit == 0 {
+            return self.registrations.create(tenant, path, registration).await;
+        }
+        let _turn = self.quotas.creating.lock().await;
+        Quotas::check("registrations", self.registrations.number(tenant) as u64, limit)?;
+        self.registrations.create(tenant, path, registration).await
     }
 
     /// The ids of the subscriptions of all tenants.

@@ -80,7 +80,7 @@ pub(crate) fn answer_of_store(error: StoreError) -> ngsi::Error {
 
 /// Whether the sender may try again without any change.
 pub fn is_retryable(error: &ngsi::Error) -> bool {
-    error.word == ErrorWord::ServiceUnavailable
+    matches!(error.word, ErrorWord::ServiceUnavailable | ErrorWord::TooManyRequests)
 }
 
 /// Why the service did not start.

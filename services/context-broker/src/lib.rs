@@ -15,11 +15,14 @@ pub mod api;
 mod config;
 pub mod core;
 mod error;
+mod forwarding;
 mod metrics;
 mod nearby;
 pub mod notification;
 mod originals;
 mod query;
+mod quota;
+pub mod registration;
 mod start;
 pub mod store;
 mod stores;
@@ -31,6 +34,11 @@ pub use crate::core::Core;
 pub use administration::AdministrationConfig;
 pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig, QueryConfig};
 pub use error::{StartError, WriteError, is_retryable};
+pub use forwarding::ForwardingConfig;
 pub use originals::{Originals, read_originals};
 pub use query::{Page, TypeSummary};
+pub use quota::{Limits, QuotaConfig, TenantQuota};
 pub use start::{Deps, Started, start};
+
+/// The version of Orion whose behaviour this broker has. Clients parse it as three numbers.
+pub(crate) const COMPATIBLE_VERSION: &str = "4.7.0";

@@ -19,6 +19,12 @@ pub(crate) struct Outcome {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Forward {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct BrokerMetrics {
@@ -34,6 +40,8 @@ pub(crate) struct BrokerMetrics {
     history_records: Counter,
     cache_bytes: Gauge<u64, AtomicU64>,
     expired: Counter,
+    forwards: Family<Forward, Counter>,
+    forward_seconds: Histogram,
     slow_queries: Counter,
 }
 
@@ -52,6 +60,8 @@ impl BrokerMetrics {
             history_records: Counter::default(),
             cache_bytes: Gauge::default(),
             expired: Counter::default(),
+            forwards: Family::default(),
+            forward_seconds: seconds_histogram(),
             slow_queries: Counter::default(),
         };
         let all = own.clone();
@@ -76,6 +86,13 @@ impl BrokerMetrics {
             registry.register("notifier_lag", "Changes that the notifier has not seen yet", all.notifier_lag);
             registry.register("history_records", "Changes handed to the history", all.history_records);
             registry.register_with_unit("entity_cache", "Entities in memory", Unit::Bytes, all.cache_bytes);
+            registry.register("forwards", "Requests to context providers by outcome", all.forwards);
+            registry.register_with_unit(
+                "forward",
+                "Time of one request to a context provider",
+                Unit::Seconds,
+                all.forward_seconds,
+            );
             registry.register("expired_entities", "Entities removed after their end", all.expired);
             registry.register("slow_queries", "Queries given up after their time", all.slow_queries);
         });
@@ -116,6 +133,15 @@ impl BrokerMetrics {
 
     pub(crate) fn notification(&self, outcome: &'static str) {
         self.notifications.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// `kind`: what was forwarded, or was not.
+    pub(crate) fn forward(&self, kind: &'static str, outcome: &'static str) {
+        self.forwards.get_or_create(&Forward { kind, outcome }).inc();
+    }
+
+    pub(crate) fn forward_took(&self, took: Duration) {
+        self.forward_seconds.observe(took.as_secs_f64());
     }
 
     pub(crate) fn dropped(&self, count: u64) {

@@ -16,8 +16,11 @@ use crate::{
     Config, Core, StartError,
     administration::Administration,
     api,
+    forwarding::Forwarding,
     metrics::BrokerMetrics,
     notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory},
+    quota::Quotas,
+    registration::Registrations,
     stores,
     subscription::Registry,
     upkeep::Upkeep,
@@ -65,6 +68,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
 
 /// Everything but the listeners.
 pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Result<Core, StartError> {
+    let quotas = Quotas::new(&config.quotas, deps.soft_state.clone()).map_err(StartError::Config)?;
     let metrics = BrokerMetrics::register(&deps.metrics);
     let stores = stores::open(config, deps, &metrics, tasks).await?;
     let registry = Arc::new(Registry::new(
@@ -87,6 +91,14 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
     });
     Upkeep::start(config, deps, stores.system.clone(), registry.clone(), tasks);
     let administration = Arc::new(Administration::new(&config.administration, deps.clock.now_us()));
+    let registrations = Arc::new(Registrations::open(stores.registrations, deps.clock.clone()).await?);
+    tasks.spawn("context-broker.registrations", registrations.clone().upkeep(tasks.stop_token()));
+    let forwarding = Arc::new(Forwarding::new(
+        &config.forwarding,
+        registrations.clone(),
+        metrics.clone(),
+        administration.clone(),
+    ));
     Ok(Core {
         store: stores.context,
         subscriptions: registry,
@@ -95,6 +107,9 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         query_ms: config.query.max_ms,
         administration,
         system: stores.system,
+        registrations,
+        forwarding,
+        quotas: Arc::new(quotas),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::{
     Config, Deps, StartError,
     metrics::BrokerMetrics,
     notification::{NotificationStore, PostgresNotificationStore, SqliteNotificationStore},
+    registration::store::{PostgresRegistrationStore, RegistrationStore, SqliteRegistrationStore},
     store::{
         ContextStore, SystemStore,
         postgres::{PostgresOptions, PostgresStore},
@@ -22,6 +23,7 @@ pub(crate) struct Stores {
     pub(crate) context: Arc<dyn ContextStore>,
     pub(crate) system: Arc<dyn SystemStore>,
     pub(crate) deliveries: Arc<dyn NotificationStore>,
+    pub(crate) registrations: Arc<dyn RegistrationStore>,
 }
 
 pub(crate) async fn open(
@@ -68,8 +70,9 @@ async fn sqlite(
     opened.wake.set(waker).ok();
     let notifier = SqliteNotificationStore::open(&file("notifier")).await?;
     notifier.wake_history(deps.bus.attach(HISTORY, notifier.outbox(), tasks.stop_token()).await?);
+    let registrations = Arc::new(SqliteRegistrationStore::open(&file("registrations")).await?);
     let store = Arc::new(opened.store);
-    Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier) })
+    Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier), registrations })
 }
 
 async fn postgres(options: PostgresOptions, deps: &Deps, tasks: &Tasks) -> Result<Stores, StartError> {
@@ -79,6 +82,7 @@ async fn postgres(options: PostgresOptions, deps: &Deps, tasks: &Tasks) -> Resul
     opened.wake.set(waker).ok();
     let notifier = PostgresNotificationStore::open(&server, &schema).await?;
     notifier.wake_history(deps.bus.attach(HISTORY, notifier.outbox(), tasks.stop_token()).await?);
+    let registrations = Arc::new(PostgresRegistrationStore::open(&server, &schema).await?);
     let store = Arc::new(opened.store);
-    Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier) })
+    Ok(Stores { context: store.clone(), system: store, deliveries: Arc::new(notifier), registrations })
 }

@@ -21,6 +21,11 @@ impl Names {
         }
     }
 
+    /// This one and no other.
+    pub fn one(name: &str) -> Self {
+        Self::Listed([name.to_owned()].into_iter().collect())
+    }
+
     pub fn listed(names: impl IntoIterator<Item = String>) -> Self {
         let names: IndexSet<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
         if names.is_empty() { Self::All } else { Self::Listed(names) }

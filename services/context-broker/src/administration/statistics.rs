@@ -99,7 +99,6 @@ impl Statistics {
         }
     }
 
-    #[allow(dead_code, reason = "for forwarding")]
     pub(crate) fn legacy_forward(&self) {
         add(&self.legacy_forwards);
     }

@@ -99,7 +99,6 @@ impl Transactions {
     }
 
     /// Counts a notification or a forward.
-    #[allow(dead_code, reason = "for forwarding")]
     pub(crate) fn outgoing(&self, tenant: &Tenant, path: &str, transaction: &Transaction) {
         add(&self.counters(tenant, path).outgoing, transaction);
     }

@@ -12,7 +12,7 @@ use crate::update::Operation;
 
 pub(super) async fn all(api: &Api, call: &Call) -> Result<Answer, Error> {
     if call.method == Method::GET {
-        let entity = entities::get(api, call).await?;
+        let entity = entities::get(api, call, &call.params.selection().attributes).await?;
         let mut body = Vec::with_capacity(512);
         write_attributes(&mut body, &entity, &call.params.selection(), call.params.format());
         return Ok(Answer::Json(body));
@@ -42,7 +42,7 @@ pub(super) async fn one(api: &Api, call: &Call) -> Result<Answer, Error> {
             change(api, call, UpdateAction::Delete, nothing).await
         }
         _ => {
-            let entity = entities::get(api, call).await?;
+            let entity = entities::get(api, call, &Names::one(call.attribute())).await?;
             let attribute = entity.attributes.get(call.attribute()).ok_or_else(Error::attribute_not_found)?;
             let mut body = Vec::with_capacity(256);
             let metadata = Names::parse(call.params.get("metadata"));

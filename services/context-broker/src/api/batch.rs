@@ -8,7 +8,11 @@ use ngsi::{
     render::Names,
 };
 
-use super::{Answer, Api, Call, entities::page_answer, params::expression};
+use super::{
+    Answer, Api, Call,
+    entities::{apply_all, find, page_answer},
+    params::expression,
+};
 use crate::update::Operation;
 
 pub(super) async fn update(api: &Api, call: &Call) -> Result<Answer, Error> {
@@ -46,7 +50,7 @@ async fn apply(
         entities.iter().map(|entity| (entity.id.clone(), entity.entity_type.clone())).collect();
     let operations =
         entities.into_iter().map(|entity| Operation { options, ..Operation::new(action, entity) }).collect();
-    let results = api.core.apply(&scope, operations, &call.cause()).await;
+    let results = apply_all(api, call, &scope, operations).await?;
     let items: Vec<_> = names
         .iter()
         .zip(&results)
@@ -68,7 +72,6 @@ pub(super) async fn query(api: &Api, call: &Call) -> Result<Answer, Error> {
         geo: request.expression.geo,
         ..EntityQuery::default()
     })?;
-    let page = api.core.query(&call.query_scope(), &query).await?;
     let mut selection = call.params.selection();
     if let Some(attrs) = request.attrs {
         selection.attributes = Names::listed(attrs);
@@ -76,5 +79,6 @@ pub(super) async fn query(api: &Api, call: &Call) -> Result<Answer, Error> {
     if let Some(metadata) = request.metadata {
         selection.metadata = Names::listed(metadata);
     }
+    let page = find(api, call, &query, &selection.attributes).await?;
     page_answer(&page, &selection, call.params.format())
 }

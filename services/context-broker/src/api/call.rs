@@ -15,6 +15,8 @@ use service_kit::{
     http::{BodyError, read_body},
 };
 
+use crate::forwarding::Caller;
+
 use super::{
     Api,
     answer::{error_response, method_not_allowed},
@@ -35,6 +37,15 @@ pub(super) struct Call {
     /// `Ngsiv2-AttrsFormat`: how a notification was rendered.
     pub(super) attrs_format: Option<HeaderValue>,
     service_paths: Option<Vec<PathPattern>>,
+    passed_on: PassedOn,
+}
+
+/// Headers that go on to context providers.
+#[derive(Clone, Default)]
+struct PassedOn {
+    service_path: Option<HeaderValue>,
+    auth_token: Option<HeaderValue>,
+    via: Option<HeaderValue>,
 }
 
 impl Call {
@@ -70,6 +81,9 @@ impl Call {
         } else {
             Tenant::default()
         };
+        if resource.is_ngsi() {
+            api.core.quotas.request(&tenant).await.map_err(refuse)?;
+        }
         let body = if checked.has_payload { payload(api, body).await.map_err(refuse)? } else { Bytes::new() };
         Ok(Self {
             method: head.method,
@@ -82,6 +96,11 @@ impl Call {
             body_is_text: checked.kind == BodyKind::Text,
             attrs_format: head.headers.get("ngsiv2-attrsformat").cloned(),
             service_paths: checked.service_paths,
+            passed_on: PassedOn {
+                service_path: head.headers.get("fiware-servicepath").cloned(),
+                auth_token: head.headers.get("x-auth-token").cloned(),
+                via: head.headers.get(header::VIA).cloned(),
+            },
         })
     }
 
@@ -110,6 +129,34 @@ impl Call {
             None => Ok(PathPattern::Tree(ServicePath::root())),
             Some([path]) => Ok(path.clone()),
             Some(_) => Err(Error::bad_request("max one service-path allowed for subscriptions")),
+        }
+    }
+
+    /// Where the entities of a registration are; None: no header says it.
+    pub(super) fn registration_path(&self) -> Result<Option<ServicePath>, Error> {
+        match self.service_paths.as_deref() {
+            None => Ok(None),
+            Some([PathPattern::Exact(path)]) => Ok(Some(path.clone())),
+            Some([PathPattern::Tree(path)]) if *path == ServicePath::root() && self.method == Method::GET => {
+                Ok(None)
+            }
+            Some([PathPattern::Tree(_)]) => {
+                Err(Error::bad_request("a component of ServicePath contains an illegal character"))
+            }
+            Some(_) => Err(Error::bad_request("max one service-path allowed for registrations")),
+        }
+    }
+
+    /// What forwards because of this request carry on.
+    pub(super) fn caller(&self) -> Caller {
+        let PassedOn { service_path, auth_token, via } = self.passed_on.clone();
+        Caller {
+            tenant: self.tenant.clone(),
+            service_path,
+            auth_token,
+            via,
+            cause: self.cause(),
+            skip: self.params.option("skipForwarding"),
         }
     }
 

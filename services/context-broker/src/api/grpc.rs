@@ -161,7 +161,9 @@ fn code(word: ErrorWord) -> tonic::Code {
     match word {
         ErrorWord::NotFound => Code::NotFound,
         ErrorWord::TooManyResults => Code::AlreadyExists,
-        ErrorWord::RequestEntityTooLarge | ErrorWord::NoResourcesAvailable => Code::ResourceExhausted,
+        ErrorWord::RequestEntityTooLarge | ErrorWord::NoResourcesAvailable | ErrorWord::TooManyRequests => {
+            Code::ResourceExhausted
+        }
         ErrorWord::Unprocessable | ErrorWord::PartialUpdate => Code::FailedPrecondition,
         ErrorWord::ServiceUnavailable => Code::Unavailable,
         ErrorWord::InternalServerError => Code::Internal,

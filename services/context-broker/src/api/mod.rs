@@ -15,6 +15,7 @@ mod grpc;
 mod headers;
 mod observed;
 mod params;
+mod registrations;
 mod resource;
 mod subscriptions;
 mod types;
@@ -116,6 +117,8 @@ async fn answer(api: &Api, request: Request) -> Result<Answer, Response> {
         Resource::BatchUpdate => batch::update(api, &call).await,
         Resource::BatchQuery => batch::query(api, &call).await,
         Resource::Notify => batch::notify(api, &call).await,
+        Resource::Registrations => registrations::collection(api, &call).await,
+        Resource::Registration => registrations::one(api, &call).await,
         Resource::AdminLog => Ok(admin::log(api, &call)),
         Resource::LogTrace => Ok(admin::trace(api, &call)),
         Resource::LogTraceLevels => Ok(admin::trace_levels(api, &call)),

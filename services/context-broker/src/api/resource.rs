@@ -22,6 +22,8 @@ pub(super) enum Resource {
     BatchUpdate,
     BatchQuery,
     Notify,
+    Registrations,
+    Registration,
     AdminLog,
     LogTrace,
     LogTraceLevels,
@@ -39,7 +41,7 @@ pub(super) struct Parts {
 }
 
 impl Resource {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Version,
         Self::EntryPoint,
         Self::Entities,
@@ -54,6 +56,8 @@ impl Resource {
         Self::BatchUpdate,
         Self::BatchQuery,
         Self::Notify,
+        Self::Registrations,
+        Self::Registration,
         Self::AdminLog,
         Self::LogTrace,
         Self::LogTraceLevels,
@@ -80,6 +84,8 @@ impl Resource {
             Self::BatchUpdate => "/v2/op/update",
             Self::BatchQuery => "/v2/op/query",
             Self::Notify => "/v2/op/notify",
+            Self::Registrations => "/v2/registrations",
+            Self::Registration => "/v2/registrations/{registration}",
             Self::AdminLog => "/admin/log",
             Self::LogTrace => "/log/trace",
             Self::LogTraceLevels => "/log/trace/{levels}",
@@ -104,6 +110,7 @@ impl Resource {
             Self::Attribute => "/v2/entities/{id}/attrs/{attr}",
             Self::Value => "/v2/entities/{id}/attrs/{attr}/value",
             Self::Subscription => "/v2/subscriptions/{id}",
+            Self::Registration => "/v2/registrations/{id}",
             other => other.template(),
         }
     }
@@ -112,8 +119,9 @@ impl Resource {
     pub(super) fn allow(self) -> &'static str {
         match self {
             Self::Version | Self::EntryPoint | Self::Types | Self::Type => "GET",
-            Self::Entities | Self::Subscriptions => "POST, GET",
-            Self::Entity => "GET, DELETE",
+            Self::Entities | Self::Subscriptions | Self::Registrations => "POST, GET",
+            // PATCH of a registration works too; the original has none.
+            Self::Entity | Self::Registration => "GET, DELETE",
             Self::Attributes => "GET, PATCH, POST, PUT",
             Self::Attribute => "GET, PUT, DELETE",
             Self::Value => "GET, PUT",
@@ -128,7 +136,11 @@ impl Resource {
     }
 
     pub(super) fn allows(self, method: &Method) -> bool {
-        let untold = self == Self::AdminLog && method == Method::GET;
+        let untold = match self {
+            Self::AdminLog => method == Method::GET,
+            Self::Registration => method == Method::PATCH,
+            _ => false,
+        };
         untold || self.allow().split(", ").any(|allowed| allowed == method.as_str())
     }
 
@@ -177,6 +189,8 @@ impl Resource {
             ["v2", "op", "update"] => (Self::BatchUpdate, Parts::default()),
             ["v2", "op", "query"] => (Self::BatchQuery, Parts::default()),
             ["v2", "op", "notify"] => (Self::Notify, Parts::default()),
+            ["v2", "registrations"] => (Self::Registrations, Parts::default()),
+            ["v2", "registrations", id] => (Self::Registration, Parts::one(decode(id)?.into_owned())),
             ["admin", "log"] => (Self::AdminLog, Parts::default()),
             ["admin", "sem"] => (Self::Semaphores, Parts::default()),
             ["admin", "metrics"] => (Self::AdminMetrics, Parts::default()),

@@ -1,7 +1,10 @@
 //! `/v2/entities/{E}/attrs/{A}/value`.
 
 use http::Method;
-use ngsi::{Error, parse, render::write_value};
+use ngsi::{
+    Error, parse,
+    render::{Names, write_value},
+};
 
 use super::{
     Answer, Api, Call, attributes, entities,
@@ -13,7 +16,7 @@ pub(super) async fn value(api: &Api, call: &Call) -> Result<Answer, Error> {
         let read = if call.body_is_text { parse::value_from_text } else { parse::value_from_json };
         return attributes::write(api, call, read(call.attribute(), &call.body)?).await;
     }
-    let entity = entities::get(api, call).await?;
+    let entity = entities::get(api, call, &Names::one(call.attribute())).await?;
     let attribute = entity.attributes.get(call.attribute()).ok_or_else(Error::attribute_not_found)?;
     let compound = attribute.value.is_object() || attribute.value.is_array();
     let as_json = shown_as_json(call.accept, compound)?;

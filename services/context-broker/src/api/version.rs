@@ -3,9 +3,7 @@
 use serde_json::json;
 
 use super::{Answer, Api, Call};
-
-/// The version whose behaviour this broker has. Clients parse it as three numbers.
-pub(crate) const COMPATIBLE_VERSION: &str = "4.7.0";
+use crate::COMPATIBLE_VERSION;
 
 pub(super) fn version(api: &Api, call: &Call) -> Answer {
     let seconds = (api.core.now_us() - api.started_us).max(0) / 1_000_000;

@@ -37,6 +37,7 @@ pub use pending::SubscriptionKey;
 pub use store::{
     Bounds, DeliveryState, NotificationStore, PostgresNotificationStore, SqliteNotificationStore,
 };
+pub(crate) use target::{GuardedResolver, Refused as RefusedTarget, check_host};
 
 use crate::subscription::Registry;
 

@@ -14,7 +14,7 @@ use tower::Service;
 /// The address may not be reached from here.
 #[derive(Debug, thiserror::Error)]
 #[error("link-local address refused")]
-pub(super) struct Refused;
+pub(crate) struct Refused;
 
 /// The name has no address.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
 }
 
 /// Checks a host that is written as an address; a name passes and is checked once it is resolved.
-pub(super) fn check_host(host: &str) -> Result<(), Refused> {
+pub(crate) fn check_host(host: &str) -> Result<(), Refused> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
         Ok(address) if is_refused(address) => Err(Refused),
@@ -53,7 +53,7 @@ pub(super) fn check_host(host: &str) -> Result<(), Refused> {
 
 /// Resolves names with the system's resolver and drops refused addresses.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct GuardedResolver;
+pub(crate) struct GuardedResolver;
 
 impl Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;

@@ -120,6 +120,7 @@ mod tests {
                 "context-broker.port=1027",
                 "context-broker.multiservice=true",
                 "context-broker.notification.timeout_ms=100",
+                "context-broker.forwarding.timeout_ms=100",
                 "context-broker.administration.transaction_metrics=false",
                 "telemetry.log_level=warn",
             ]

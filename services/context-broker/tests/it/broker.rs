@@ -15,6 +15,7 @@ pub const NOW_US: i64 = 1_769_853_600_000_000;
 pub struct Broker {
     started: Started,
     pub clock: Arc<ManualClock>,
+    metrics: Metrics,
     _dir: tempfile::TempDir,
 }
 
@@ -96,15 +97,26 @@ impl Broker {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at_us(NOW_US));
         let config = Config { port: 0, grpc_port: 0, data_dir: dir.path().to_owned(), ..config };
+        let metrics = Metrics::new();
         let deps = Deps {
             bus,
             soft_state: Arc::new(soft_state::MemorySoftState::default()),
             clock: clock.clone(),
             readiness: Readiness::new(),
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
         };
         let started = context_broker::start(config, deps).await.unwrap();
-        Self { started, clock, _dir: dir }
+        Self { started, clock, metrics, _dir: dir }
+    }
+
+    /// Where its REST API is.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.started.running.addresses()["http"])
+    }
+
+    /// Its metrics as text.
+    pub fn metrics(&self) -> String {
+        self.metrics.encode()
     }
 
     /// Sends one request on a connection of its own.
