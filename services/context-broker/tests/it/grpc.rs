@@ -40,6 +40,20 @@ async fn speaks(client: Neighbour) {
     assert_eq!(results[1].version, results[2].version, "the measure counted once");
     assert_eq!(results[3].error, "NotFound");
 
+    let bare =
+        || EntityUpdate { attributes: Vec::new().into(), ..update("bare", UpdateAction::Ensure, json!(0)) };
+    let updates = vec![bare(), bare(), update("bare", UpdateAction::Ensure, json!({}))];
+    let results = client.update(UpdateRequest { updates }).await.unwrap().into_inner().results;
+    let codes: Vec<i32> = results.iter().map(|result| result.code).collect();
+    assert_eq!(codes, [0, 0, 3], "no bytes are no attributes, an empty object is a mistake: {results:?}");
+    let request = GetEntityRequest {
+        tenant: "factory".to_owned(),
+        entity_id: "bare".to_owned(),
+        ..GetEntityRequest::default()
+    };
+    let entity = client.get_entity(request).await.unwrap().into_inner();
+    assert_eq!((entity.entity_type.as_str(), &*entity.attributes), ("T", &b"{}"[..]));
+
     let request = GetEntityRequest {
         tenant: "factory".to_owned(),
         entity_id: "e".to_owned(),
