@@ -43,8 +43,12 @@ impl Agent {
         let mut total = 0;
         let mut updates = Vec::with_capacity(writes.len());
         for write in writes {
-            let attributes =
-                serde_json::to_vec(&write.attributes).map_err(|error| Error::Internal(error.to_string()))?;
+            // No attributes are no bytes: the broker takes an empty object for a mistake.
+            let attributes = match write.attributes.is_empty() {
+                true => Vec::new(),
+                false => serde_json::to_vec(&write.attributes)
+                    .map_err(|error| Error::Internal(error.to_string()))?,
+            };
             total += attributes.len();
             // A request of many groups may hold more than one update may, but not without end.
             if attributes.len() > limit || total > limit.saturating_mul(8) {

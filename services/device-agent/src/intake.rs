@@ -118,18 +118,8 @@ impl Agent {
         may_create: bool,
     ) -> Result<Sender, Error> {
         let scope = &group.group.scope;
-        let known = self.registry.find_devices(scope, request.device_id).await?;
-        if let Some(device) =
-            known.iter().find(|known| known.device.api_key.as_ref() == Some(&request.api_key))
-        {
-            return Ok(Sender { device: device.clone(), group: Some(group) });
-        }
-        if let Some(device) = known.iter().find(|known| known.device.api_key.is_none()) {
-            if !self.registry.store().claim_key(&device.device, &request.api_key).await? {
-                tracing::debug!(device = request.device_id, "another measure gave the device its key");
-            }
-            self.registry.device_changed(scope, request.device_id);
-            return Ok(Sender { device: device.clone(), group: Some(group) });
+        if let Some(device) = self.known_device(scope, request).await? {
+            return Ok(Sender { device, group: Some(group) });
         }
         if !group.group.autoprovision() || !may_create {
             return match may_create {
@@ -143,6 +133,26 @@ impl Agent {
         }
         let device = self.autoprovision(&group, request).await?;
         Ok(Sender { device, group: Some(group) })
+    }
+
+    /// The device of the request's id and key; else the one without a key, which takes this one.
+    async fn known_device(
+        &self,
+        scope: &Scope,
+        request: &DeviceRequest<'_>,
+    ) -> Result<Option<Arc<KnownDevice>>, Error> {
+        let known = self.registry.find_devices(scope, request.device_id).await?;
+        if let Some(device) =
+            known.iter().find(|known| known.device.api_key.as_ref() == Some(&request.api_key))
+        {
+            return Ok(Some(device.clone()));
+        }
+        let Some(device) = known.iter().find(|known| known.device.api_key.is_none()) else { return Ok(None) };
+        if !self.registry.store().claim_key(&device.device, &request.api_key).await? {
+            tracing::debug!(device = request.device_id, "another measure gave the device its key");
+        }
+        self.registry.device_changed(scope, request.device_id);
+        Ok(Some(device.clone()))
     }
 
     async fn autoprovision(
@@ -159,11 +169,10 @@ impl Agent {
                 self.metrics.devices_created.inc();
                 Ok(Arc::new(KnownDevice::new(device)))
             }
-            // Two first measures at once: the other one was quicker.
+            // Another first measure was quicker, or the device was provisioned just now, perhaps without a key.
             Err(StoreError::Conflict(_)) => {
-                let known = self.registry.find_devices(&device.scope, &device.id).await?;
-                let same = known.iter().find(|known| known.device.api_key == device.api_key);
-                same.cloned().ok_or(Error::DeviceNotFound(device.id))
+                let known = self.known_device(&device.scope, request).await?;
+                known.ok_or(Error::DeviceNotFound(device.id))
             }
             Err(error) => Err(error.into()),
         }

@@ -7,11 +7,14 @@ use service_kit::Code;
 
 use crate::{
     agent::Agent,
-    device::{ApiKey, Device, Group, GroupDraft, device_body},
+    device::{ApiKey, Device, Group, GroupDraft, device_body, expressions_in},
     error::Error,
     measure::Mapping,
     store::{Page, StoreError},
 };
+
+/// Places of expressions that one warning names.
+const NAMED_EXPRESSIONS: usize = 8;
 
 impl Agent {
     /// Creates all groups or none.
@@ -33,9 +36,13 @@ impl Agent {
         let inserted = self.registry.store().insert_groups(&groups).await;
         self.registry.groups_changed();
         match inserted {
-            Err(StoreError::Conflict(_)) => Err(Error::DuplicateGroup { resource }),
-            other => Ok(other?),
+            Err(StoreError::Conflict(_)) => return Err(Error::DuplicateGroup { resource }),
+            other => other?,
         }
+        for group in &groups {
+            warn_of_expressions(scope, "group", &group.id, &expressions_in(&group.body));
+        }
+        Ok(())
     }
 
     pub async fn list_groups(
@@ -73,11 +80,15 @@ impl Agent {
         if let Some(resource) = take("resource") {
             group.resource = resource;
         }
+        let expressions = expressions_in(&given);
         group.body.extend(group_body(given));
         let replaced = self.registry.store().replace_group(resource, key, &group).await;
         self.registry.groups_changed();
         match replaced {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                warn_of_expressions(scope, "group", &group.id, &expressions);
+                Ok(())
+            }
             Ok(false) => Err(Error::GroupNotFound { resource: resource.to_owned() }),
             Err(StoreError::Conflict(_)) => Err(Error::DuplicateGroup { resource: group.resource }),
             Err(error) => Err(error.into()),
@@ -118,9 +129,10 @@ impl Agent {
             created_us: self.clock.now_us(),
         };
         let known = self.registry.store().find_devices(scope, &device.id).await?;
-        if known.iter().any(|known| known.api_key == device.api_key) {
+        if known.iter().any(|known| known.is_same_with(device.api_key.as_ref())) {
             return Err(Error::DuplicateDevice(device.id));
         }
+        let expressions = expressions_in(&device.body);
         let group = self.group_for(&device).await?;
         self.complete(&mut device, group.as_ref());
         self.ensure_entity(&device, group.as_ref()).await?;
@@ -129,6 +141,7 @@ impl Agent {
         match inserted {
             Ok(()) => {
                 self.metrics.devices_created.inc();
+                warn_of_expressions(scope, "device", &device.id, &expressions);
                 Ok(())
             }
             Err(StoreError::Conflict(_)) => Err(Error::DuplicateDevice(device.id)),
@@ -146,7 +159,7 @@ impl Agent {
         if !wanted {
             return Ok(());
         }
-        let skeleton = Mapping::new(device, group, self.defaults()).skeleton();
+        let skeleton = Mapping::new(device, group, self.defaults()).skeleton(device.command_names());
         let updates = self.updates(&device.scope, vec![skeleton], UpdateAction::Ensure)?;
         match self.delivery.submit(device.key(), updates, self.clock.now_us()).await {
             Ok(_) => Ok(()),
@@ -193,6 +206,7 @@ impl Agent {
     ) -> Result<(), Error> {
         let device = self.get_device(scope, id, key).await?;
         let mut changed = device.clone();
+        let expressions = expressions_in(&given);
         for (field, value) in given {
             if value.is_null() {
                 changed.body.shift_remove(&field);
@@ -205,7 +219,11 @@ impl Agent {
         self.ensure_entity(&changed, group.as_ref()).await?;
         let updated = self.registry.store().update_device(&device, &changed.body).await;
         self.registry.device_changed(scope, id);
-        if updated? { Ok(()) } else { Err(Error::DeviceNotFound(id.to_owned())) }
+        if !updated? {
+            return Err(Error::DeviceNotFound(id.to_owned()));
+        }
+        warn_of_expressions(scope, "device", id, &expressions);
+        Ok(())
     }
 
     pub async fn delete_device(&self, scope: &Scope, id: &str, key: Option<&ApiKey>) -> Result<(), Error> {
@@ -218,6 +236,24 @@ impl Agent {
         self.metrics.devices_removed.inc();
         Ok(())
     }
+}
+
+/// Once for each group or device that is provisioned with expressions or gets new ones: its values will not be what its
+/// owner meant.
+fn warn_of_expressions(scope: &Scope, kind: &'static str, id: &str, places: &[String]) {
+    if places.is_empty() {
+        return;
+    }
+    let first: Vec<&String> = places.iter().take(NAMED_EXPRESSIONS).collect();
+    tracing::warn!(
+        tenant = scope.tenant.as_str(),
+        path = scope.path.as_str(),
+        kind,
+        id,
+        expressions = places.len(),
+        ?first,
+        "expressions are stored but not evaluated yet: measures are sent as they come"
+    );
 }
 
 /// What is kept of a group as given: the rest is set from headers or shown from elsewhere.

@@ -91,7 +91,7 @@ fn constant_metadata(object: &Value) -> Map<String, Value> {
 }
 
 /// Whether a name can only be plain text: an expression holds at least one of the characters that ids must not.
-fn is_plain_entity_id(name: &str) -> bool {
+pub(super) fn is_plain_entity_id(name: &str) -> bool {
     name.len() <= 256
         && name.chars().all(|c| !c.is_whitespace() && !c.is_control() && !"<>\"'=;()&?/#|+".contains(c))
 }

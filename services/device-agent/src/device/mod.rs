@@ -3,10 +3,12 @@
 
 mod attribute;
 mod body;
+mod expressions;
 mod group;
 
 pub(crate) use attribute::{DEFAULT_ATTRIBUTE_TYPE, MappedAttribute, StaticAttribute, attribute};
 pub(crate) use body::{check_device, check_group, device_body};
+pub(crate) use expressions::expressions_in;
 pub(crate) use group::{Group, GroupDraft};
 
 use std::fmt;
@@ -49,7 +51,7 @@ impl fmt::Debug for DeviceKey {
     }
 }
 
-/// A provisioned device. Identity: scope, id and API key.
+/// A provisioned device. Identity: scope, id and API key; one without a key stands for any key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     pub scope: Scope,
@@ -87,12 +89,22 @@ impl Device {
         self.text("entity_type").unwrap_or_default()
     }
 
-    pub fn has_command(&self, name: &str) -> bool {
+    /// Whether a device of the same scope and id and of this key would be the same device.
+    pub fn is_same_with(&self, key: Option<&ApiKey>) -> bool {
+        match (&self.api_key, key) {
+            (Some(own), Some(key)) => own == key,
+            _ => true,
+        }
+    }
+
+    pub fn command_names(&self) -> impl Iterator<Item = &str> {
         let commands = self.body.get("commands").and_then(Value::as_array);
-        commands
-            .into_iter()
-            .flatten()
-            .any(|command| command.get("name").and_then(Value::as_str) == Some(name))
+        let name = |command| Value::get(command, "name").and_then(Value::as_str);
+        commands.into_iter().flatten().filter_map(name).filter(|name| !name.is_empty())
+    }
+
+    pub fn has_command(&self, name: &str) -> bool {
+        self.command_names().any(|own| own == name)
     }
 
     /// The device as the north API shows it.

@@ -62,8 +62,9 @@ impl Mapping {
         }
     }
 
-    /// The entity as it stands before any measure: mapped attributes with a null value, and the static ones.
-    pub(crate) fn skeleton(&self) -> EntityWrite {
+    /// The entity as it stands before any measure: mapped attributes with a null value, the static ones, and of each
+    /// command a state that nobody knows yet (iot-agent 1.3 and 5.2).
+    pub(crate) fn skeleton<'a>(&self, commands: impl Iterator<Item = &'a str>) -> EntityWrite {
         let own = self.attributes.iter().filter(|mapped| mapped.entity.is_none());
         let mut attributes: Map<String, Value> = own
             .map(|mapped| {
@@ -72,6 +73,14 @@ impl Mapping {
             })
             .collect();
         self.add_statics(&mut attributes);
+        for command in commands {
+            for (suffix, kind, value) in
+                [("status", "commandStatus", "UNKNOWN"), ("info", "commandResult", " ")]
+            {
+                let state = attributes.entry(format!("{command}_{suffix}"));
+                state.or_insert_with(|| attribute(kind, value.into(), Map::new()).into());
+            }
+        }
         EntityWrite { id: self.entity_name.clone(), entity_type: self.entity_type.clone(), attributes }
     }
 

@@ -230,13 +230,16 @@ fn groups_are_sorted_by_their_time_when_each_has_one() {
 }
 
 #[test]
-fn a_skeleton_holds_null_attributes_and_static_values() {
+fn a_skeleton_holds_null_attributes_static_values_and_unknown_states_of_commands() {
     let device = json!({
         "attributes": [{"object_id": "f", "name": "foo", "type": "Integer"}],
         "static_attributes": [{"name": "category", "type": "Text", "value": "sensor"}]
     });
-    let skeleton = mapping(device, json!({})).skeleton();
-    let expected =
-        json!({"foo": {"type": "Integer", "value": null}, "category": {"type": "Text", "value": "sensor"}});
+    let skeleton = mapping(device, json!({})).skeleton(["ping"].into_iter());
+    let expected = json!({
+        "foo": {"type": "Integer", "value": null}, "category": {"type": "Text", "value": "sensor"},
+        "ping_status": {"type": "commandStatus", "value": "UNKNOWN"},
+        "ping_info": {"type": "commandResult", "value": " "},
+    });
     assert_eq!(Value::from(skeleton.attributes), expected);
 }

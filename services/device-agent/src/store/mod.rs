@@ -67,8 +67,9 @@ pub(crate) trait Store: SystemStore {
         with_devices: bool,
     ) -> Result<bool, StoreError>;
 
+    /// A device without a key stands for any key: beside it there is no other of its id in the scope.
     async fn insert_device(&self, device: &Device) -> Result<(), StoreError>;
-    /// All devices of this id in the scope: one per API key.
+    /// All devices of this id in the scope: one without a key, or one per API key.
     async fn find_devices(&self, scope: &Scope, id: &str) -> Result<Vec<Device>, StoreError>;
     async fn list_devices(&self, scope: &Scope, page: Page) -> Result<(Vec<Device>, u64), StoreError>;
     /// Replaces the body; false if the device is gone.

@@ -132,8 +132,17 @@ impl Store for PostgresStore {
     }
 
     async fn insert_device(&self, device: &Device) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO device (tenant, path, id, api_key, body, created_us) VALUES ($1,$2,$3,$4,$5,$6)",
+        let mut transaction = self.pool.begin().await?;
+        // No unique key says that a device without a key is alone: two inserts of one id come one after the other.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("device {:?}", device.key()))
+            .execute(&mut *transaction)
+            .await?;
+        let done = sqlx::query(
+            "INSERT INTO device (tenant, path, id, api_key, body, created_us) \
+             SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::bigint \
+             WHERE NOT EXISTS (SELECT FROM device d WHERE d.tenant = $1 AND d.path = $2 AND d.id = $3 \
+             AND ($4 = '' OR d.api_key IN ('', $4)))",
         )
         .bind(device.scope.tenant.as_str())
         .bind(device.scope.path.as_str())
@@ -141,9 +150,10 @@ impl Store for PostgresStore {
         .bind(rows::key_text(device.api_key.as_ref()))
         .bind(rows::body_text(&device.body))
         .bind(device.created_us)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        transaction.commit().await?;
+        rows::inserted(done.rows_affected())
     }
 
     async fn find_devices(&self, scope: &Scope, id: &str) -> Result<Vec<Device>, StoreError> {

@@ -43,6 +43,11 @@ pub(super) fn key_text(key: Option<&ApiKey>) -> &str {
     key.map_or("", ApiKey::expose)
 }
 
+/// What an insert that skips a device already there means.
+pub(super) fn inserted(rows: u64) -> Result<(), StoreError> {
+    if rows == 1 { Ok(()) } else { Err(StoreError::Conflict("the device is there already".into())) }
+}
+
 pub(super) fn body_text(body: &Map<String, Value>) -> String {
     serde_json::to_string(body).unwrap_or_default()
 }

@@ -125,16 +125,20 @@ impl Store for SqliteStore {
     }
 
     async fn insert_device(&self, device: &Device) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO device (tenant, path, id, api_key, body, created_us) VALUES (?,?,?,?,?,?)")
-            .bind(device.scope.tenant.as_str())
-            .bind(device.scope.path.as_str())
-            .bind(&device.id)
-            .bind(rows::key_text(device.api_key.as_ref()))
-            .bind(rows::body_text(&device.body))
-            .bind(device.created_us)
-            .execute(&self.pools.writer)
-            .await?;
-        Ok(())
+        let done = sqlx::query(
+            "INSERT INTO device (tenant, path, id, api_key, body, created_us) SELECT ?1,?2,?3,?4,?5,?6 \
+             WHERE NOT EXISTS (SELECT 1 FROM device d WHERE d.tenant = ?1 AND d.path = ?2 AND d.id = ?3 \
+             AND (?4 = '' OR d.api_key IN ('', ?4)))",
+        )
+        .bind(device.scope.tenant.as_str())
+        .bind(device.scope.path.as_str())
+        .bind(&device.id)
+        .bind(rows::key_text(device.api_key.as_ref()))
+        .bind(rows::body_text(&device.body))
+        .bind(device.created_us)
+        .execute(&self.pools.writer)
+        .await?;
+        rows::inserted(done.rows_affected())
     }
 
     async fn find_devices(&self, scope: &Scope, id: &str) -> Result<Vec<Device>, StoreError> {

@@ -61,6 +61,8 @@ suite!(
     a_group_is_replaced_only_in_its_own_scope,
     deleting_a_group_can_take_the_devices_of_its_scope,
     devices_are_told_apart_by_scope_id_and_key,
+    a_device_without_key_is_the_only_one_of_its_id,
+    of_a_device_with_key_and_one_without_inserted_at_once_one_is_stored,
     a_device_without_key_takes_the_first_one,
     lists_of_devices_are_paged_in_order_of_age,
     a_device_is_updated_and_deleted,
@@ -162,13 +164,40 @@ async fn deleting_a_group_can_take_the_devices_of_its_scope(store: Arc<dyn Store
 
 async fn devices_are_told_apart_by_scope_id_and_key(store: Arc<dyn Store>) {
     let at = scope("a", "/");
-    store.insert_device(&device(&at, "d", None, 1)).await.unwrap();
+    store.insert_device(&device(&at, "d", Some("j"), 1)).await.unwrap();
     store.insert_device(&device(&at, "d", Some("k"), 2)).await.unwrap();
-    store.insert_device(&device(&scope("b", "/"), "d", None, 3)).await.unwrap();
+    for other in [scope("b", "/"), scope("a", "/x")] {
+        store.insert_device(&device(&other, "d", None, 3)).await.unwrap();
+    }
     assert!(conflict(store.insert_device(&device(&at, "d", Some("k"), 4)).await));
-    assert!(conflict(store.insert_device(&device(&at, "d", None, 4)).await));
     let found = store.find_devices(&at, "d").await.unwrap();
-    assert_eq!(found, [device(&at, "d", None, 1), device(&at, "d", Some("k"), 2)]);
+    assert_eq!(found, [device(&at, "d", Some("j"), 1), device(&at, "d", Some("k"), 2)]);
+}
+
+async fn a_device_without_key_is_the_only_one_of_its_id(store: Arc<dyn Store>) {
+    let at = scope("a", "/");
+    let keyless = device(&at, "d", None, 1);
+    store.insert_device(&keyless).await.unwrap();
+    for key in [None, Some("k")] {
+        assert!(conflict(store.insert_device(&device(&at, "d", key, 2)).await), "{key:?}");
+    }
+    assert!(store.claim_key(&keyless, &ApiKey::new("k")).await.unwrap());
+    for key in [None, Some("k")] {
+        assert!(conflict(store.insert_device(&device(&at, "d", key, 3)).await), "{key:?}");
+    }
+    store.insert_device(&device(&at, "d", Some("other"), 4)).await.unwrap();
+}
+
+async fn of_a_device_with_key_and_one_without_inserted_at_once_one_is_stored(store: Arc<dyn Store>) {
+    let at = scope("a", "/");
+    for round in 0..20 {
+        let id = format!("d{round}");
+        let (keyless, keyed) = (device(&at, &id, None, 1), device(&at, &id, Some("k"), 1));
+        let (one, other) = tokio::join!(store.insert_device(&keyless), store.insert_device(&keyed));
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        assert!(conflict(one) || conflict(other));
+        assert_eq!(store.find_devices(&at, &id).await.unwrap().len(), 1);
+    }
 }
 
 async fn a_device_without_key_takes_the_first_one(store: Arc<dyn Store>) {
@@ -178,11 +207,6 @@ async fn a_device_without_key_takes_the_first_one(store: Arc<dyn Store>) {
     assert!(store.claim_key(&keyless, &ApiKey::new("k")).await.unwrap());
     assert!(!store.claim_key(&keyless, &ApiKey::new("other")).await.unwrap());
     assert_eq!(store.find_devices(&at, "d").await.unwrap(), [device(&at, "d", Some("k"), 1)]);
-    store.insert_device(&keyless).await.unwrap();
-    assert!(
-        !store.claim_key(&keyless, &ApiKey::new("k")).await.unwrap(),
-        "the key is taken by the other one"
-    );
 }
 
 async fn lists_of_devices_are_paged_in_order_of_age(store: Arc<dyn Store>) {

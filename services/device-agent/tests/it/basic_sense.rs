@@ -72,8 +72,11 @@ async fn a_second_run_of_the_scripts_answers_409_and_goes_on() {
     provision(&agent).await;
     assert_eq!(agent.north("POST", "/iot/services", FLOOR, group("3z4w")).await.status, 409);
     let again = json!({"devices": [device("foodev", "urn:ngsi:bot:1", ("f", "b"))]});
-    assert_eq!(agent.north("POST", "/iot/devices", FLOOR, again).await.status, 409);
+    assert_eq!(agent.north("POST", "/iot/devices", FLOOR, again.clone()).await.status, 409);
     assert_eq!(agent.measure("3z4w", "foodev", "f|1").await.status, 200);
+    // And once more, when the device has the key that it measured with.
+    assert_eq!(agent.north("POST", "/iot/devices", FLOOR, again).await.status, 409);
+    assert_eq!(agent.north("GET", "/iot/devices", FLOOR, Value::Null).await.json()["count"], 2);
 }
 
 #[tokio::test]

@@ -87,6 +87,15 @@ fn apply(state: &mut State, update: v1::EntityUpdate) -> v1::UpdateResult {
             version: 0,
         };
     }
+    // As the real one does: an empty object is refused, no bytes are no attributes.
+    if &*update.attributes == b"{}" {
+        return v1::UpdateResult {
+            code: tonic::Code::InvalidArgument as i32,
+            error: "BadRequest".into(),
+            description: "empty payload".into(),
+            version: 0,
+        };
+    }
     let at = (update.tenant.clone(), update.service_path.clone(), update.entity_id.clone());
     let entity = state.entities.entry(at).or_default();
     assert_eq!(update.measure_id.len(), 16);
@@ -99,7 +108,10 @@ fn apply(state: &mut State, update: v1::EntityUpdate) -> v1::UpdateResult {
         entity.measure_ids.pop_front();
     }
     entity.entity_type.clone_from(&update.entity_type);
-    let given: Map<String, Value> = serde_json::from_slice(&update.attributes).expect("attributes are JSON");
+    let given: Map<String, Value> = match update.attributes.is_empty() {
+        true => Map::new(),
+        false => serde_json::from_slice(&update.attributes).expect("attributes are JSON"),
+    };
     match update.action() {
         UpdateAction::Ensure => {
             for (name, value) in given {

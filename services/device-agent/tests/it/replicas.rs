@@ -79,6 +79,21 @@ async fn a_device_that_talks_to_both_replicas_keeps_its_order_over_a_dead_broker
 }
 
 #[tokio::test]
+async fn a_device_provisioned_at_one_replica_is_not_made_again_by_a_measure_at_the_other() {
+    let Some((database, kafka)) = servers().await else { return };
+    let server = BrokerServer::start().await;
+    let (one, other) = (replica(&database, &kafka, &server).await, replica(&database, &kafka, &server).await);
+    one.group(T, "k", json!({})).await;
+    eventually("the group is seen", async || other.measure("k", "d", "rubbish").await.status == 400).await;
+    // The other replica remembers for a while that there is no such device.
+    one.device(T, json!({"device_id": "d", "entity_name": "E"})).await;
+    assert_eq!(other.measure("k", "d", "a|1").await.status, 200);
+    assert_eq!(server.broker.value("t", "/", "E", "a"), Some(json!(1)));
+    let list = one.north("GET", "/iot/devices", T, Value::Null).await.json();
+    assert_eq!((&list["count"], &list["devices"][0]["apikey"]), (&json!(1), &json!("k")));
+}
+
+#[tokio::test]
 async fn a_change_made_at_one_replica_is_seen_by_the_other_within_the_time_to_live() {
     let Some((database, kafka)) = servers().await else { return };
     let server = BrokerServer::start().await;
