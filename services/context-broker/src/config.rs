@@ -68,10 +68,24 @@ impl Default for QueryConfig {
     }
 }
 
+/// What becomes of a notification that its receiver does not take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotificationMode {
+    /// It is kept and tried again, in order, for as long as the bounds allow.
+    #[default]
+    Durable,
+    /// It is forgotten: each is tried once, as the original does.
+    Transient,
+}
+
 /// How notifications are delivered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationConfig {
+    pub mode: NotificationMode,
+    /// Requests to one endpoint at once in transient mode; further ones are dropped.
+    pub transient_concurrency: usize,
     /// Timeout of a notification whose subscription names none, milliseconds.
     pub timeout_ms: u64,
     /// Requests to one endpoint at once.
@@ -82,6 +96,20 @@ pub struct NotificationConfig {
     pub max_age_s: u64,
     /// Notifications that wait for one endpoint; the oldest beyond it are dropped.
     pub max_per_endpoint: u32,
+    /// Whether any certificate of an `https` receiver is good.
+    pub insecure_tls: bool,
+    /// PEM file of certificate authorities beside the system's; empty: none.
+    pub ca_file: PathBuf,
+    /// How long an MQTT server may take, milliseconds.
+    pub mqtt_timeout_ms: u64,
+    /// An MQTT connection that nobody used for this long is closed, seconds.
+    pub mqtt_max_idle_s: u64,
+    /// How long a Kafka cluster may take, milliseconds.
+    pub kafka_timeout_ms: u64,
+    /// A Kafka connection that nobody used for this long is closed, seconds.
+    pub kafka_max_idle_s: u64,
+    /// Whether templates of custom notifications are filled; if not, they are sent as plain ones.
+    pub custom: bool,
 }
 
 /// Subscriptions to the mesh's own history are served from the event stream, without HTTP.
@@ -129,11 +157,20 @@ impl Default for CommitConfig {
 impl Default for NotificationConfig {
     fn default() -> Self {
         Self {
+            mode: NotificationMode::Durable,
+            transient_concurrency: 200,
             timeout_ms: 5_000,
             concurrency: 32,
             longest_pause_ms: 30_000,
             max_age_s: 86_400,
             max_per_endpoint: 100_000,
+            insecure_tls: false,
+            ca_file: PathBuf::new(),
+            mqtt_timeout_ms: 5_000,
+            mqtt_max_idle_s: 3_600,
+            kafka_timeout_ms: 5_000,
+            kafka_max_idle_s: 2_592_000,
+            custom: true,
         }
     }
 }

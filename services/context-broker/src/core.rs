@@ -20,7 +20,7 @@ use crate::{
     quota::{AdmitError, Quotas},
     registration::{RegistrationId, Registrations},
     store::{ContextStore, SystemStore},
-    subscription::{Registry, SubscriptionId, SubscriptionView},
+    subscription::{self, Registry, SubscriptionId, SubscriptionView},
     update::{Applied, Operation, Write},
 };
 
@@ -170,8 +170,9 @@ impl Core {
         &self,
         tenant: &Tenant,
         id: &SubscriptionId,
+        with_health: bool,
     ) -> Result<SubscriptionView, Error> {
-        self.subscriptions.get(tenant, id).await
+        self.subscriptions.get(tenant, id, with_health).await
     }
 
     /// The subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
@@ -179,10 +180,10 @@ impl Core {
         &self,
         tenant: &Tenant,
         path: &PathPattern,
-        offset: usize,
-        limit: usize,
+        page: subscription::Page,
+        with_health: bool,
     ) -> Result<(Vec<SubscriptionView>, u64), Error> {
-        self.subscriptions.list(tenant, path, offset, limit).await
+        self.subscriptions.list(tenant, path, page, with_health).await
     }
 
     /// Changes the fields that `patch` names; what waits to be delivered under the old ones is cancelled.

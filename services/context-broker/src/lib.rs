@@ -32,7 +32,9 @@ mod upkeep;
 
 pub use crate::core::Core;
 pub use administration::AdministrationConfig;
-pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig, QueryConfig};
+pub use config::{
+    CommitConfig, Config, HistoryConfig, NotificationConfig, NotificationMode, QueryConfig,
+};
 pub use error::{StartError, WriteError, is_retryable};
 pub use forwarding::ForwardingConfig;
 pub use originals::{Originals, read_originals};

@@ -13,12 +13,12 @@ use soft_state::SoftState;
 use tokio::net::TcpListener;
 
 use crate::{
-    Config, Core, StartError,
+    Config, Core, NotificationMode, StartError,
     administration::Administration,
     api,
     forwarding::Forwarding,
     metrics::BrokerMetrics,
-    notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory},
+    notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory, SenderOptions, TlsOptions},
     quota::Quotas,
     registration::Registrations,
     stores,
@@ -78,13 +78,22 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         metrics.clone(),
     ));
     let options = DeliveryOptions {
+        durable: config.notification.mode == NotificationMode::Durable,
+        transient_concurrency: config.notification.transient_concurrency.max(1),
         concurrency: config.notification.concurrency.max(1),
         longest_pause: Duration::from_millis(config.notification.longest_pause_ms),
         max_age: Duration::from_secs(config.notification.max_age_s),
         default_timeout: Duration::from_millis(config.notification.timeout_ms),
     };
     let own_history = OwnHistory::new(&config.history);
-    let notifier = Arc::new(notification::start(registry.clone(), own_history, options, tasks));
+    let notifier = Arc::new(notification::start(
+        registry.clone(),
+        own_history,
+        config.notification.custom,
+        options,
+        senders(config),
+        tasks,
+    ));
     let (bus, stop) = (deps.bus.clone(), tasks.stop_token());
     tasks.spawn("context-broker.notifier", async move {
         bus.consume(CONTEXT_CHANGES, NOTIFIER_GROUP, notifier, stop).await
@@ -111,6 +120,21 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         forwarding,
         quotas: Arc::new(quotas),
     })
+}
+
+fn senders(config: &Config) -> SenderOptions {
+    let notification = &config.notification;
+    let ca_file = notification.ca_file.as_path();
+    SenderOptions {
+        tls: TlsOptions {
+            insecure: notification.insecure_tls,
+            ca_file: (!ca_file.as_os_str().is_empty()).then(|| ca_file.to_owned()),
+        },
+        mqtt_timeout: Duration::from_millis(notification.mqtt_timeout_ms),
+        mqtt_max_idle: Duration::from_secs(notification.mqtt_max_idle_s),
+        kafka_timeout: Duration::from_millis(notification.kafka_timeout_ms),
+        kafka_max_idle: Duration::from_secs(notification.kafka_max_idle_s),
+    }
 }
 
 async fn bind(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -15,10 +15,12 @@ mod lag;
 mod partition;
 mod reader;
 mod relay;
+mod sink;
 mod source;
 mod topics;
 
 pub use config::KafkaConfig;
+pub use sink::{KafkaSink, SinkCluster, SinkLogin, SinkRecord};
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,22 +1,19 @@
-//! The HTTP request of a notification.
-
-use std::borrow::Cow;
+//! The message of a notification, whatever carries it.
 
 use scope::Tenant;
-use serde_json::Value;
 
 use super::{
-    content::{self, Content, Heading},
-    macros::Names,
+    content::{self, Heading},
+    encoding::percent_encode,
+    macros::Context,
     matching::ChangeView,
-    model::{AttrsFormat, CustomHttp, CustomPayload, Subscription},
+    model::{AttrsFormat, Subscription},
+    target::{Custom, CustomPayload, KafkaKey, Target, Transport},
 };
-use crate::{Attribute, EntityUpdate, MetadataMap, ValueUpdate, parse};
 
 /// Headers that a custom notification can't set (decision 6 and ngsi-v2.md 8).
 const FIXED_HEADERS: [&str; 5] =
     ["fiware-correlator", "ngsiv2-attrsformat", "fiware-service", "content-length", "host"];
-const DEFAULT_EVALUATION_PRIORITY: u64 = 100_000;
 
 /// On whose behalf a notification is sent.
 #[derive(Clone, Copy, Debug)]
@@ -26,196 +23,199 @@ pub struct Envelope<'a> {
     /// The whole value of `Fiware-Correlator`, such as `id; cbnotif=1`.
     pub correlator: &'a str,
     pub user_agent: &'a str,
+    /// What stands for the `X-Auth-Token` of the request that changed the entity.
+    pub auth_token: Option<&'a str>,
+    /// False: custom notifications are sent as plain ones, their macros stay as they are.
+    pub custom: bool,
 }
 
-/// A request that is ready to be sent. Header names are lower-case.
+/// A message that is ready to be sent. Header names are lower-case for HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    pub method: String,
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub means: Means,
+}
+
+/// How it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Means {
+    Http { method: String },
+    Mqtt { topic: String, qos: u8, retain: bool },
+    Kafka { topic: String, key: Option<String> },
+}
+
+/// A body, what it is and in which format.
+struct Body {
+    bytes: Vec<u8>,
+    content_type: Option<&'static str>,
+    format: &'static str,
 }
 
 impl Subscription {
-    /// The request that tells its receiver of `change`.
+    /// The message that tells its receiver of `change`.
     pub fn notification(&self, change: &ChangeView<'_>, envelope: &Envelope<'_>) -> Notification {
         let target = &self.notification.target;
-        let names = Names::new(change, envelope.tenant.as_str());
-        let plain = CustomHttp::default();
-        let custom = target.custom.as_ref().unwrap_or(&plain);
-        let (body, content_type, format) = self.body(custom, change, envelope, &names);
-        let mut headers = default_headers(change, envelope, format);
-        if let Some(content_type) = content_type {
-            set_header(&mut headers, "content-type", content_type);
-        }
-        for (name, template) in &custom.headers {
-            let name = name.to_ascii_lowercase();
-            if !FIXED_HEADERS.contains(&name.as_str()) {
-                set_header(&mut headers, &name, &names.expand_text(&percent_decode(template)));
-            }
-        }
-        let url = if target.custom.is_some() {
-            with_query(names.expand_text(&target.url), custom, &names)
-        } else {
-            target.url.clone()
+        let token = envelope.auth_token.unwrap_or_default();
+        let context = Context::new(change, envelope.tenant.as_str(), token);
+        let plain = Custom::default();
+        let custom = target.custom.as_deref().filter(|_| envelope.custom);
+        let body = self.body(custom.unwrap_or(&plain), change, envelope, &context);
+        let headers = match target.transport {
+            Transport::Http => http_headers(custom, change, envelope, &body, &context),
+            Transport::Kafka(_) => kafka_headers(custom, change, envelope, &body, &context),
+            Transport::Mqtt(_) => Vec::new(),
         };
-        let method = custom.method.as_deref().unwrap_or("POST").to_owned();
-        Notification { method, url, headers, body }
+        let url = match custom {
+            Some(custom) if target.is_http() => with_query(custom.url.text(&context), custom, &context),
+            _ => target.url.clone(),
+        };
+        let means = means(target, custom, &context);
+        Notification { url, headers, body: body.bytes, means }
     }
 
     fn body(
         &self,
-        custom: &CustomHttp,
+        custom: &Custom,
         change: &ChangeView<'_>,
         envelope: &Envelope<'_>,
-        names: &Names<'_>,
-    ) -> (Vec<u8>, Option<&'static str>, &'static str) {
-        const JSON: Option<&str> = Some("application/json");
+        context: &Context<'_>,
+    ) -> Body {
         const NGSI: Option<&str> = Some("application/json; charset=utf-8");
         let spec = &self.notification;
         match &custom.payload {
-            CustomPayload::Nothing => (Vec::new(), None, "custom"),
-            CustomPayload::Text(template) => {
-                (names.expand_text(&percent_decode(template)).into_bytes(), Some("text/plain"), "custom")
-            }
-            CustomPayload::Json(template) => {
-                (names.expand_json(template).to_string().into_bytes(), JSON, "custom")
-            }
+            CustomPayload::Nothing => Body { bytes: Vec::new(), content_type: None, format: "custom" },
+            CustomPayload::Text(template) => Body {
+                bytes: template.text(context).into_bytes(),
+                content_type: Some("text/plain"),
+                format: "custom",
+            },
+            CustomPayload::Json(template) => Body {
+                bytes: template.value(context).to_string().into_bytes(),
+                content_type: Some("application/json"),
+                format: "custom",
+            },
             CustomPayload::Default => {
-                let content = content::select(spec, change);
-                let heading = heading(envelope, &change.entity.id, &change.entity.entity_type);
-                let body = content::body(&heading, &content, spec.attrs_format, &spec.metadata, change);
-                (body, NGSI, spec.attrs_format.as_str())
+                let bytes = self.ngsi_body(spec.attrs_format, change, envelope);
+                Body { bytes, content_type: NGSI, format: spec.attrs_format.as_str() }
             }
-            CustomPayload::Ngsi(patch, _) => {
-                (self.patched_body(patch, change, envelope), NGSI, AttrsFormat::Normalized.as_str())
+            CustomPayload::Ngsi(patch) => {
+                let token = envelope.auth_token.unwrap_or_default();
+                let merged = patch.merged(change, envelope.tenant.as_str(), token);
+                let change = ChangeView { entity: &merged, ..*change };
+                let format = AttrsFormat::Normalized;
+                let bytes = self.ngsi_body(format, &change, envelope);
+                Body { bytes, content_type: NGSI, format: format.as_str() }
             }
         }
     }
 
-    /// The notified entity with the `ngsi` template merged over it, before `attrs` choose.
-    fn patched_body(
-        &self,
-        patch: &EntityUpdate,
-        change: &ChangeView<'_>,
-        envelope: &Envelope<'_>,
-    ) -> Vec<u8> {
-        let mut entity = change.entity.clone();
-        let mut steps: Vec<_> = patch.attributes.iter().collect();
-        steps.sort_by_key(|(_, update)| {
-            let priority = update.metadata.as_ref().and_then(|m| m.get("evalPriority")?.value.as_u64());
-            priority.unwrap_or(DEFAULT_EVALUATION_PRIORITY)
-        });
-        for (name, update) in steps {
-            let ValueUpdate::Set(template) = &update.value else { continue };
-            let value = {
-                let so_far = ChangeView { entity: &entity, ..*change };
-                Names::new(&so_far, envelope.tenant.as_str()).expand_json(template)
-            };
-            let attribute_type =
-                update.attribute_type.clone().unwrap_or_else(|| parse::type_of_value(&value).to_owned());
-            let before = entity.attributes.get(name);
-            let metadata = before.map_or_else(MetadataMap::new, |a| a.metadata.clone());
-            let attribute = Attribute { attribute_type, value, metadata, created_us: 0, modified_us: 0 };
-            entity.attributes.insert(name.clone(), attribute);
-        }
-        let patched = ChangeView { entity: &entity, ..*change };
-        let names = Names::new(&patched, envelope.tenant.as_str());
-        let text = |template: &str, own: &str| match template {
-            "" => own.to_owned(),
-            template => as_text(names.expand_json(&Value::String(template.to_owned()))),
-        };
-        let id = text(&patch.id, &entity.id);
-        let entity_type = text(patch.entity_type.as_deref().unwrap_or_default(), &entity.entity_type);
+    fn ngsi_body(&self, format: AttrsFormat, change: &ChangeView<'_>, envelope: &Envelope<'_>) -> Vec<u8> {
         let spec = &self.notification;
-        let content: Content<'_> = content::select(spec, &patched);
-        content::body(
-            &heading(envelope, &id, &entity_type),
-            &content,
-            AttrsFormat::Normalized,
-            &spec.metadata,
-            &patched,
-        )
+        let content = content::select(spec, change);
+        let heading = Heading {
+            subscription_id: envelope.subscription_id,
+            entity_id: &change.entity.id,
+            entity_type: &change.entity.entity_type,
+        };
+        content::body(&heading, &content, format, &spec.metadata, change)
     }
 }
 
-fn as_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+fn means(target: &Target, custom: Option<&Custom>, context: &Context<'_>) -> Means {
+    let text = |template: &super::macros::MacroText| match custom {
+        Some(_) => template.text(context),
+        None => template.as_str().to_owned(),
+    };
+    match &target.transport {
+        Transport::Http => {
+            let method = custom.and_then(|custom| custom.method.as_deref()).unwrap_or("POST");
+            Means::Http { method: method.to_owned() }
+        }
+        Transport::Mqtt(mqtt) => Means::Mqtt { topic: text(&mqtt.topic), qos: mqtt.qos, retain: mqtt.retain },
+        Transport::Kafka(kafka) => {
+            let key = match &kafka.key {
+                KafkaKey::Text(template) => Some(text(template)),
+                KafkaKey::Absent | KafkaKey::Null => None,
+            };
+            Means::Kafka { topic: text(&kafka.topic), key }
+        }
     }
 }
 
-fn heading<'a>(envelope: &Envelope<'a>, entity_id: &'a str, entity_type: &'a str) -> Heading<'a> {
-    Heading { subscription_id: envelope.subscription_id, entity_id, entity_type }
-}
-
-fn default_headers(change: &ChangeView<'_>, envelope: &Envelope<'_>, format: &str) -> Vec<(String, String)> {
-    let mut headers = Vec::with_capacity(8);
+fn http_headers(
+    custom: Option<&Custom>,
+    change: &ChangeView<'_>,
+    envelope: &Envelope<'_>,
+    body: &Body,
+    context: &Context<'_>,
+) -> Vec<(String, String)> {
+    let mut headers = Vec::with_capacity(10);
     let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
     add("user-agent", envelope.user_agent);
     add("accept", "application/json");
     add("fiware-correlator", envelope.correlator);
-    add("ngsiv2-attrsformat", format);
+    add("ngsiv2-attrsformat", body.format);
     add("fiware-servicepath", change.entity.path.as_str());
     if !envelope.tenant.is_default() {
         add("fiware-service", envelope.tenant.as_str());
+    }
+    if let Some(token) = envelope.auth_token {
+        add("x-auth-token", token);
+    }
+    if let Some(content_type) = body.content_type {
+        add("content-type", content_type);
+    }
+    for (name, template) in custom.map_or(&[][..], |custom| &custom.headers) {
+        let name = name.to_ascii_lowercase();
+        if !FIXED_HEADERS.contains(&name.as_str()) {
+            set_header(&mut headers, &name, &template.text(context));
+        }
+    }
+    headers
+}
+
+fn kafka_headers(
+    custom: Option<&Custom>,
+    change: &ChangeView<'_>,
+    envelope: &Envelope<'_>,
+    body: &Body,
+    context: &Context<'_>,
+) -> Vec<(String, String)> {
+    let mut headers = Vec::with_capacity(6);
+    let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
+    if !envelope.tenant.is_default() {
+        add("Fiware-Service", envelope.tenant.as_str());
+    }
+    add("Fiware-Servicepath", change.entity.path.as_str());
+    add("Fiware-Correlator", envelope.correlator);
+    add("Ngsiv2-AttrsFormat", body.format);
+    for (name, template) in custom.map_or(&[][..], |custom| &custom.headers) {
+        if !FIXED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            set_header(&mut headers, name, &template.text(context));
+        }
     }
     headers
 }
 
 /// Sets, replaces or (empty value) removes a header. Control characters never pass.
 fn set_header(headers: &mut Vec<(String, String)>, name: &str, value: &str) {
-    headers.retain(|(own, _)| own != name);
+    headers.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
     let value: String = value.chars().filter(|c| !c.is_control()).collect();
     if !value.is_empty() {
         headers.push((name.to_owned(), value));
     }
 }
 
-fn with_query(mut url: String, custom: &CustomHttp, names: &Names<'_>) -> String {
+fn with_query(mut url: String, custom: &Custom, context: &Context<'_>) -> String {
     for (name, value) in &custom.qs {
         url.push(if url.contains('?') { '&' } else { '?' });
-        percent_encode(&mut url, &names.expand_text(name));
+        percent_encode(&mut url, &name.text(context));
         url.push('=');
-        percent_encode(&mut url, &names.expand_text(value));
+        percent_encode(&mut url, &value.text(context));
     }
     url
-}
-
-fn percent_encode(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            for nibble in [byte >> 4, byte & 0xf] {
-                out.push(char::from_digit(u32::from(nibble), 16).map_or('0', |c| c.to_ascii_uppercase()));
-            }
-        }
-    }
-}
-
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let digit =
-        |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let mut ahead = bytes.clone();
-        match (byte, digit(ahead.next()), digit(ahead.next())) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(high << 4 | low);
-                bytes = ahead;
-            }
-            _ => out.push(byte),
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 #[cfg(test)]
@@ -225,7 +225,7 @@ mod tests {
         *,
     };
     use crate::UpdateAction;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn sent(notification: Value) -> Notification {
         let subscription = subscription(&json!({"entities": [{"idPattern": ".*"}]}), &notification);
@@ -233,9 +233,49 @@ mod tests {
         let outcome =
             step(&mut slot, UpdateAction::Append, &json!({"n": {"value": 23}, "s": {"value": "a b"}}));
         let tenant = Tenant::canonical("acme").unwrap();
-        let envelope =
-            Envelope { subscription_id: "5", tenant: &tenant, correlator: "c; cbnotif=1", user_agent: "u" };
+        let envelope = Envelope {
+            subscription_id: "5",
+            tenant: &tenant,
+            correlator: "c; cbnotif=1",
+            user_agent: "u",
+            auth_token: Some("t0k"),
+            custom: true,
+        };
         subscription.notification(&view(slot.as_ref().unwrap(), &outcome), &envelope)
+    }
+
+    fn method(notification: &Notification) -> &str {
+        match &notification.means {
+            Means::Http { method } => method,
+            other => panic!("not HTTP: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn mqtt_and_kafka_messages_have_their_topic_and_key() {
+        let plain = sent(json!({"mqtt": {"url": "mqtt://h", "topic": "t/${id}", "qos": 1}}));
+        assert_eq!(plain.means, Means::Mqtt { topic: "t/${id}".to_owned(), qos: 1, retain: false });
+        let custom = sent(
+            json!({"mqttCustom": {"url": "mqtt://h", "topic": "t/${id}", "retain": true, "payload": "${n}"}}),
+        );
+        assert_eq!(custom.means, Means::Mqtt { topic: "t/E".to_owned(), qos: 0, retain: true });
+        assert_eq!((custom.body.as_slice(), custom.headers.len()), (&b"23"[..], 0));
+        let kafka = sent(json!({"kafkaCustom": {
+            "url": "kafka://h:1", "topic": "t-${type}", "key": "${id}", "json": {"n": "${n}"},
+            "headers": {"X-N": "${n}", "Fiware-Servicepath": ""}
+        }}));
+        assert_eq!(kafka.means, Means::Kafka { topic: "t-T".to_owned(), key: Some("E".to_owned()) });
+        assert_eq!(kafka.body, br#"{"n":23}"#);
+        let headers: Vec<_> = kafka.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            headers,
+            [
+                ("Fiware-Service", "acme"),
+                ("Fiware-Correlator", "c; cbnotif=1"),
+                ("Ngsiv2-AttrsFormat", "custom"),
+                ("X-N", "23")
+            ]
+        );
     }
 
     fn header<'a>(notification: &'a Notification, name: &str) -> Option<&'a str> {
@@ -245,7 +285,7 @@ mod tests {
     #[test]
     fn an_ordinary_notification_has_the_headers_of_the_contract() {
         let sent = sent(json!({"attrsFormat": "keyValues"}));
-        assert_eq!((sent.method.as_str(), sent.url.as_str()), ("POST", "http://sink/in"));
+        assert_eq!((method(&sent), sent.url.as_str()), ("POST", "http://sink/in"));
         for (name, value) in [
             ("fiware-service", "acme"),
             ("fiware-servicepath", "/"),
@@ -253,6 +293,7 @@ mod tests {
             ("ngsiv2-attrsformat", "keyValues"),
             ("content-type", "application/json; charset=utf-8"),
             ("accept", "application/json"),
+            ("x-auth-token", "t0k"),
         ] {
             assert_eq!(header(&sent, name), Some(value), "{name}");
         }
@@ -261,11 +302,11 @@ mod tests {
     #[test]
     fn a_custom_notification_fills_url_query_headers_and_payload() {
         let sent = sent(json!({"httpCustom": {
-            "url": "http://sink/${id}", "method": "PUT", "qs": {"t": "${s}"},
+            "url": "http://sink/${id}", "method": "PUT", "qs": {"t": "${s}", "${'n'|uppercase}": "${n+1}"},
             "headers": {"X-N": "${n}%3B1", "Accept": "", "Fiware-Service": "other", "Fiware-Correlator": "x"},
             "payload": "n%3D${n}"
         }}));
-        assert_eq!((sent.method.as_str(), sent.url.as_str()), ("PUT", "http://sink/E?t=a%20b"));
+        assert_eq!((method(&sent), sent.url.as_str()), ("PUT", "http://sink/E?t=a%20b&N=24"));
         assert_eq!(sent.body, b"n=23");
         for (name, value) in [
             ("x-n", Some("23;1")),

@@ -16,6 +16,8 @@ pub struct ChangeView<'a> {
     pub removed: &'a [String],
     /// What changed and removed attributes were.
     pub previous: &'a Attributes,
+    /// When it was committed, microseconds since 1970.
+    pub at_us: i64,
 }
 
 impl Subscription {
@@ -27,6 +29,8 @@ impl Subscription {
             && condition.is_triggered(change)
             && condition.q.as_ref().is_none_or(|q| q.matches(entity))
             && condition.mq.as_ref().is_none_or(|mq| mq.matches(entity))
+            && condition.geo.as_ref().is_none_or(|geo| geo.query.matches(entity))
+            && condition.jexl.as_ref().is_none_or(|jexl| jexl.holds(change))
     }
 }
 
@@ -86,7 +90,8 @@ pub(super) mod tests {
 
     pub(in super::super) fn subscription(subject: &Value, notification: &Value) -> Subscription {
         let mut notification = notification.clone();
-        if notification.get("httpCustom").is_none() {
+        let custom = ["httpCustom", "mqtt", "mqttCustom", "kafka", "kafkaCustom"];
+        if !custom.iter().any(|name| notification.get(name).is_some()) {
             notification["http"] = json!({"url": "http://sink/in"});
         }
         let body = json!({"subject": subject, "notification": notification});
@@ -113,6 +118,7 @@ pub(super) mod tests {
             changed: &outcome.changed,
             removed: &outcome.removed,
             previous: &outcome.previous,
+            at_us: 1_000_000,
         }
     }
 
@@ -153,6 +159,9 @@ pub(super) mod tests {
             (Some(json!({"alterationTypes": ["entityDelete"], "attrs": ["zzz"]})), "D"),
             (Some(json!({"notifyOnMetadataChange": false})), "Ccr"),
             (Some(json!({"expression": {"q": "a==1"}})), "C"),
+            (Some(json!({"expression": {"mq": "a.m==1"}})), "m"),
+            (Some(json!({"jexlExpression": "a == 1 && b == 1"})), "C"),
+            (Some(json!({"jexlExpression": "metadata.a.previousValue == 1"})), "c"),
         ] {
             let subject = match &condition {
                 Some(condition) => json!({"entities": entities, "condition": condition}),

@@ -3,28 +3,35 @@
 //! ```text
 //! body ─ parse ─► Subscription ─ definition_json ─► store ─ parse ─► Subscription
 //!                      ├─ matches(&ChangeView)
-//!                      ├─ notification(&ChangeView) ─► method, URL, headers, body
+//!                      ├─ notification(&ChangeView) ─► how, URL, headers, body
 //!                      └─ write_subscription(counters) ─► GET
 //! ```
 //!
-//! Transports are `http` and `httpCustom`. `mqtt`, `kafka` and their custom forms, `jexlExpression` and geographic
-//! expressions are refused with 501 `NotImplemented`: accepted but never served would be worse.
+//! A text with macros is compiled once, when its subscription is read.
 
 mod content;
 mod delivery;
+mod encoding;
 mod macros;
 mod matching;
 mod model;
+mod ngsi_patch;
 mod parse;
 mod show;
+mod target;
 
-pub use delivery::{Envelope, Notification};
+pub use delivery::{Envelope, Means, Notification};
+pub use macros::{JexlCondition, MacroJson, MacroText};
 pub use matching::ChangeView;
 pub use model::{
-    AttrsFormat, Condition, CustomHttp, CustomPayload, HttpTarget, NotificationSpec, Status, Subject,
-    SubjectEntity, Subscription, SubscriptionPatch,
+    AttrsFormat, Condition, GeoCondition, NotificationSpec, Status, Subject, SubjectEntity, Subscription, SubscriptionPatch,
 };
-pub use show::{Counters, write_subscription};
+pub use ngsi_patch::NgsiPatch;
+pub use show::{Counters, DeliveryHealth, write_subscription};
+pub use target::{
+    Custom, CustomPayload, KafkaKey, KafkaTarget, Login, MqttTarget, SaslMechanism, SecurityProtocol, Target,
+    Transport,
+};
 
 /// Length of a subscription id: lower-case hex digits.
 pub const ID_LEN: usize = 24;

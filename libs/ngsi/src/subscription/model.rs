@@ -1,8 +1,7 @@
-use indexmap::IndexMap;
-use serde_json::Value;
-
+use super::{macros::JexlCondition, target::Target};
 use crate::{
-    EntityUpdate, Error,
+    Error,
+    geo::GeoQuery,
     query::{Expression, Pattern},
 };
 
@@ -50,20 +49,39 @@ pub struct Condition {
     pub attrs: Vec<String>,
     pub q: Option<Expression>,
     pub mq: Option<Expression>,
+    pub geo: Option<GeoCondition>,
+    pub jexl: Option<JexlCondition>,
     /// None: create and change.
     pub alteration_types: Option<Vec<crate::Alteration>>,
     pub notify_on_metadata_change: bool,
 }
 
+/// Where the entity must be, beside the fields as they were sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeoCondition {
+    pub georel: String,
+    pub geometry: String,
+    pub coords: String,
+    pub query: GeoQuery,
+}
+
 impl Default for Condition {
     fn default() -> Self {
-        Self { attrs: Vec::new(), q: None, mq: None, alteration_types: None, notify_on_metadata_change: true }
+        Self {
+            attrs: Vec::new(),
+            q: None,
+            mq: None,
+            geo: None,
+            jexl: None,
+            alteration_types: None,
+            notify_on_metadata_change: true,
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NotificationSpec {
-    pub target: HttpTarget,
+    pub target: Target,
     /// Attributes that are sent. Empty: all.
     pub attrs: Vec<String>,
     /// Attributes that are not sent; never together with `attrs`.
@@ -75,38 +93,6 @@ pub struct NotificationSpec {
     pub covered: bool,
     /// More consecutive failures than this make the subscription inactive.
     pub max_fails_limit: Option<u64>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpTarget {
-    pub url: String,
-    /// 0: the default of the broker.
-    pub timeout_ms: u64,
-    /// Set for `httpCustom`.
-    pub custom: Option<CustomHttp>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CustomHttp {
-    pub headers: IndexMap<String, String>,
-    pub qs: IndexMap<String, String>,
-    /// None: POST.
-    pub method: Option<String>,
-    pub payload: CustomPayload,
-}
-
-/// The template of a custom body.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum CustomPayload {
-    /// The body of an ordinary notification.
-    #[default]
-    Default,
-    /// No body (`"payload": null`).
-    Nothing,
-    Text(String),
-    Json(Value),
-    /// Merged over the notified entity; beside it as it was sent.
-    Ngsi(Box<EntityUpdate>, Value),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +155,8 @@ impl Subscription {
         if let Some(subject) = subject {
             self.subject = subject;
         }
-        if let Some(notification) = notification {
+        if let Some(mut notification) = notification {
+            notification.target.keep_hidden_secret(&self.notification.target);
             self.notification = notification;
         }
         if let Some(expires_us) = expires_us {

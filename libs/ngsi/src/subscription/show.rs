@@ -2,10 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{
-    Condition, CustomHttp, CustomPayload, HttpTarget, NotificationSpec, Subject, Subscription,
+use super::{
+    model::{Condition, NotificationSpec, Subject, Subscription},
+    target::{Custom, CustomPayload, HIDDEN, KafkaKey, Login, Target, Transport},
 };
 use crate::time;
+
+/// Who reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Passwords are hidden from them.
+    Client,
+    Store,
+}
 
 /// How a subscription fared. Instants in microseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +35,7 @@ impl Subscription {
     /// All that a request set, in a form that [`Subscription::parse`] reads back: what a store keeps.
     pub fn definition_json(&self) -> Vec<u8> {
         let mut object = Map::new();
-        self.define(&mut object, self.status.as_str(), notification(&self.notification));
+        self.define(&mut object, self.status.as_str(), notification(&self.notification, Reader::Store));
         Value::Object(object).to_string().into_bytes()
     }
 
@@ -40,7 +49,7 @@ impl Subscription {
         object.insert("status".to_owned(), json!(status));
         object.insert("subject".to_owned(), subject(&self.subject));
         object.insert("notification".to_owned(), Value::Object(notification));
-        if let Some(throttling_s) = self.throttling_s {
+        if let Some(throttling_s) = self.throttling_s.filter(|seconds| *seconds > 0) {
             object.insert("throttling".to_owned(), json!(throttling_s));
         }
     }
@@ -56,19 +65,65 @@ impl Subscription {
     }
 }
 
+/// How the delivery of its notifications stands: shown when it is asked for, the original has nothing like it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryHealth {
+    /// Notifications that wait to be sent.
+    pub pending: u64,
+    /// When the oldest of them was caused.
+    pub oldest_us: Option<i64>,
+    /// Tries that the most tried of them has behind it.
+    pub attempts: u64,
+    /// Notifications that were given up.
+    pub dropped: u64,
+    /// Consecutive failures.
+    pub fails: u64,
+    pub last_failure_reason: Option<String>,
+}
+
+impl DeliveryHealth {
+    fn state(&self) -> &'static str {
+        match (self.pending > 0, self.fails > 0 || self.attempts > 0) {
+            (false, false) => "ok",
+            (true, false) => "pending",
+            (true, true) => "retrying",
+            (false, true) => "failing",
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("state".to_owned(), json!(self.state()));
+        object.insert("pending".to_owned(), json!(self.pending));
+        if let Some(micros) = self.oldest_us {
+            object.insert("oldest".to_owned(), json!(time::format_us(micros)));
+        }
+        object.insert("attempts".to_owned(), json!(self.attempts));
+        object.insert("dropped".to_owned(), json!(self.dropped));
+        if let Some(reason) = &self.last_failure_reason {
+            object.insert("lastFailureReason".to_owned(), json!(reason));
+        }
+        Value::Object(object)
+    }
+}
+
 /// Appends a subscription with its counters: what GET answers.
 pub fn write_subscription(
     out: &mut Vec<u8>,
     id: &str,
     subscription: &Subscription,
     counters: &Counters,
+    health: Option<&DeliveryHealth>,
     now_us: i64,
 ) {
     let mut object = Map::new();
     object.insert("id".to_owned(), json!(id));
-    let mut notification = notification(&subscription.notification);
+    let mut notification = notification(&subscription.notification, Reader::Client);
     add_counters(&mut notification, counters);
     subscription.define(&mut object, subscription.shown_status(counters, now_us), notification);
+    if let Some(health) = health {
+        object.insert("deliveryHealth".to_owned(), health.to_json());
+    }
     crate::render::write_value(out, &Value::Object(object));
 }
 
@@ -129,8 +184,16 @@ fn condition(condition: &Condition) -> Value {
             expression.insert(name.to_owned(), json!(part.as_str()));
         }
     }
+    if let Some(geo) = &condition.geo {
+        for (name, part) in [("georel", &geo.georel), ("geometry", &geo.geometry), ("coords", &geo.coords)] {
+            expression.insert(name.to_owned(), json!(part));
+        }
+    }
     if !expression.is_empty() {
         object.insert("expression".to_owned(), Value::Object(expression));
+    }
+    if let Some(jexl) = &condition.jexl {
+        object.insert("jexlExpression".to_owned(), json!(jexl.as_str()));
     }
     if let Some(kinds) = &condition.alteration_types {
         let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
@@ -140,7 +203,7 @@ fn condition(condition: &Condition) -> Value {
     Value::Object(object)
 }
 
-fn notification(spec: &NotificationSpec) -> Map<String, Value> {
+fn notification(spec: &NotificationSpec, reader: Reader) -> Map<String, Value> {
     let mut object = Map::new();
     let mut add = |name: &str, value: Value| {
         object.insert(name.to_owned(), value);
@@ -159,32 +222,75 @@ fn notification(spec: &NotificationSpec) -> Map<String, Value> {
     if let Some(limit) = spec.max_fails_limit {
         add("maxFailsLimit", json!(limit));
     }
-    let name = if spec.target.custom.is_some() { "httpCustom" } else { "http" };
-    add(name, target(&spec.target));
+    add(spec.target.name(), target(&spec.target, reader));
     object
 }
 
-fn target(target: &HttpTarget) -> Value {
+fn target(target: &Target, reader: Reader) -> Value {
     let mut object = Map::new();
     object.insert("url".to_owned(), json!(target.url));
     if target.timeout_ms > 0 {
         object.insert("timeout".to_owned(), json!(target.timeout_ms));
     }
+    add_transport(&mut object, &target.transport, reader);
     if let Some(custom) = &target.custom {
         add_custom(&mut object, custom);
     }
     Value::Object(object)
 }
 
-fn add_custom(object: &mut Map<String, Value>, custom: &CustomHttp) {
+fn add_transport(object: &mut Map<String, Value>, transport: &Transport, reader: Reader) {
     let mut add = |name: &str, value: Value| {
         object.insert(name.to_owned(), value);
     };
+    let passwd = |login: &Login| match reader {
+        Reader::Client => json!(HIDDEN),
+        Reader::Store => json!(login.passwd),
+    };
+    let login = match transport {
+        Transport::Http => None,
+        Transport::Mqtt(mqtt) => {
+            add("topic", json!(mqtt.topic.as_str()));
+            add("qos", json!(mqtt.qos));
+            add("retain", json!(mqtt.retain));
+            mqtt.login.as_ref()
+        }
+        Transport::Kafka(kafka) => {
+            add("topic", json!(kafka.topic.as_str()));
+            match &kafka.key {
+                KafkaKey::Absent => {}
+                KafkaKey::Null => add("key", Value::Null),
+                KafkaKey::Text(text) => add("key", json!(text.as_str())),
+            }
+            if let Some(mechanism) = kafka.sasl_mechanism {
+                add("saslMechanism", json!(mechanism.as_str()));
+            }
+            if let Some(protocol) = kafka.security_protocol {
+                add("securityProtocol", json!(protocol.as_str()));
+            }
+            kafka.login.as_ref()
+        }
+    };
+    if let Some(login) = login {
+        add("user", json!(login.user));
+        add("passwd", passwd(login));
+    }
+}
+
+fn add_custom(object: &mut Map<String, Value>, custom: &Custom) {
+    let mut add = |name: &str, value: Value| {
+        object.insert(name.to_owned(), value);
+    };
+    let object_of = |pairs: &mut dyn Iterator<Item = (&str, &str)>| -> Value {
+        Value::Object(pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect())
+    };
     if !custom.headers.is_empty() {
-        add("headers", json!(custom.headers));
+        let mut pairs = custom.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        add("headers", object_of(&mut pairs));
     }
     if !custom.qs.is_empty() {
-        add("qs", json!(custom.qs));
+        let mut pairs = custom.qs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        add("qs", object_of(&mut pairs));
     }
     if let Some(method) = &custom.method {
         add("method", json!(method));
@@ -192,9 +298,9 @@ fn add_custom(object: &mut Map<String, Value>, custom: &CustomHttp) {
     match &custom.payload {
         CustomPayload::Default => {}
         CustomPayload::Nothing => add("payload", Value::Null),
-        CustomPayload::Text(text) => add("payload", json!(text)),
-        CustomPayload::Json(template) => add("json", template.clone()),
-        CustomPayload::Ngsi(_, source) => add("ngsi", source.clone()),
+        CustomPayload::Text(text) => add("payload", json!(text.as_str())),
+        CustomPayload::Json(template) => add("json", template.source().clone()),
+        CustomPayload::Ngsi(patch) => add("ngsi", patch.source().clone()),
     }
 }
 
@@ -206,7 +312,7 @@ mod tests {
     fn shown(body: &Value, counters: &Counters, now_us: i64) -> Value {
         let subscription = Subscription::parse(&serde_json::to_vec(body).unwrap()).unwrap();
         let mut out = Vec::new();
-        write_subscription(&mut out, "0123456789abcdef01234567", &subscription, counters, now_us);
+        write_subscription(&mut out, "0123456789abcdef01234567", &subscription, counters, None, now_us);
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -270,6 +376,17 @@ mod tests {
         assert_eq!(subscription, before);
     }
 
+    #[test]
+    fn passwords_are_hidden_from_clients_only() {
+        let mut body = door();
+        body["notification"] =
+            json!({"mqtt": {"url": "mqtt://h", "topic": "t", "user": "u", "passwd": "p4ss"}});
+        let expected = json!({"url": "mqtt://h", "topic": "t", "qos": 0, "retain": false, "user": "u", "passwd": "*****"});
+        assert_eq!(shown(&body, &Counters::default(), 0)["notification"]["mqtt"], expected);
+        let stored = Subscription::parse(&serde_json::to_vec(&body).unwrap()).unwrap().definition_json();
+        assert!(String::from_utf8(stored).unwrap().contains("p4ss"));
+    }
+
     fn targets() -> impl Strategy<Value = Value> {
         let url = "http://h/";
         prop::sample::select(vec![
@@ -279,6 +396,11 @@ mod tests {
             json!({"httpCustom": {"url": url, "payload": "a%3Db", "headers": {"X-A": "1"}, "qs": {"a": "b"}}}),
             json!({"httpCustom": {"url": "http://h/${id}", "json": {"a": "${b}"}, "method": "PUT"}}),
             json!({"httpCustom": {"url": url, "ngsi": {"id": "x", "a": {"value": "${b}"}}}}),
+            json!({"mqtt": {"url": "mqtt://h:1", "topic": "a/b", "qos": 2, "user": "u", "passwd": "p"}}),
+            json!({"mqttCustom": {"url": "mqtt://h:1", "topic": "${id}", "retain": true, "payload": "a%3Db"}}),
+            json!({"kafka": {"url": "kafka://h:1,i:2", "topic": "t", "key": null, "user": "u", "passwd": "p",
+                "saslMechanism": "SCRAM-SHA-256", "securityProtocol": "SASL_PLAINTEXT"}}),
+            json!({"kafkaCustom": {"url": "kafka://h:1", "topic": "t", "key": "${id}", "headers": {"A": "b"}}}),
         ])
     }
 
@@ -289,7 +411,7 @@ mod tests {
             attrs in prop::collection::btree_set("[a-e]", 0..4),
             covered in any::<bool>(),
             status in prop::sample::select(vec!["active", "inactive", "oneshot"]),
-            throttling in prop::option::of(0_u64..9),
+            throttling in prop::option::of(1_u64..9),
             format in prop::sample::select(vec!["normalized", "keyValues", "values", "simplifiedNormalized", "simplifiedKeyValues"]),
         ) {
             let mut notification = target;

@@ -15,7 +15,7 @@ const MAX_PARAMS: usize = 100;
 /// Most ids or types in one list.
 const MAX_ITEMS: usize = 1000;
 
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 18] = [
     "count",
     "normalized",
     "keyValues",
@@ -28,6 +28,7 @@ const OPTIONS: [&str; 17] = [
     "flowControl",
     "skipForwarding",
     "noAttrDetail",
+    "deliveryHealth",
     "dateCreated",
     "dateModified",
     "libVersions",

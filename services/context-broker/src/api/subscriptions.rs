@@ -7,7 +7,10 @@ use ngsi::{
 };
 
 use super::{Answer, Api, Call};
-use crate::subscription::{SubscriptionId, SubscriptionView};
+use crate::subscription::{Page, SubscriptionId, SubscriptionView};
+
+/// The option that adds how deliveries stand.
+const HEALTH: &str = "deliveryHealth";
 
 pub(super) async fn collection(api: &Api, call: &Call) -> Result<Answer, Error> {
     if call.method == Method::POST { create(api, call).await } else { list(api, call).await }
@@ -26,7 +29,7 @@ pub(super) async fn one(api: &Api, call: &Call) -> Result<Answer, Error> {
             Ok(Answer::DONE)
         }
         _ => {
-            let view = api.core.get_subscription(&call.tenant, &id).await?;
+            let view = api.core.get_subscription(&call.tenant, &id, call.params.option(HEALTH)).await?;
             let mut body = Vec::with_capacity(512);
             show(&mut body, &view, api.core.now_us());
             Ok(Answer::Json(body))
@@ -43,8 +46,9 @@ async fn create(api: &Api, call: &Call) -> Result<Answer, Error> {
 
 async fn list(api: &Api, call: &Call) -> Result<Answer, Error> {
     let path = call.subscription_path()?;
-    let (offset, limit) = (call.params.offset()?, call.params.limit()?);
-    let (views, total) = api.core.list_subscriptions(&call.tenant, &path, offset, limit).await?;
+    let page = Page { offset: call.params.offset()?, limit: call.params.limit()? };
+    let with_health = call.params.option(HEALTH);
+    let (views, total) = api.core.list_subscriptions(&call.tenant, &path, page, with_health).await?;
     let now_us = api.core.now_us();
     let mut body = vec![b'['];
     for (at, view) in views.iter().enumerate() {
@@ -58,5 +62,6 @@ async fn list(api: &Api, call: &Call) -> Result<Answer, Error> {
 }
 
 fn show(body: &mut Vec<u8>, view: &SubscriptionView, now_us: i64) {
-    write_subscription(body, view.id.as_str(), &view.subscription, &view.counters, now_us);
+    let health = view.health.as_ref();
+    write_subscription(body, view.id.as_str(), &view.subscription, &view.counters, health, now_us);
 }

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use http_body_util::Full;
 use service_kit::{Clock, Tasks};
 use store::{GroupCommit, StoreError};
 use tokio::{
@@ -12,10 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Answer, HttpClient},
+    client::Answer,
     completion::Recorder,
     endpoint::{Endpoint, completion},
     pending::{Fate, Pending},
+    sender::Sender,
     store::NotificationStore,
 };
 use crate::{metrics::BrokerMetrics, subscription::Registry};
@@ -23,6 +23,10 @@ use crate::{metrics::BrokerMetrics, subscription::Registry};
 /// How deliveries are made.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryOptions {
+    /// Whether notifications are kept and tried again; if not, each is tried once.
+    pub durable: bool,
+    /// Requests to one endpoint at once where notifications are not kept; further ones are dropped.
+    pub transient_concurrency: usize,
     /// Requests to one endpoint at once.
     pub concurrency: usize,
     /// Between two tries, at most.
@@ -39,7 +43,7 @@ pub(super) struct Delivery {
     pub(super) options: DeliveryOptions,
     pub(super) registry: Arc<Registry>,
     pub(super) recorder: GroupCommit<Recorder>,
-    pub(super) client: HttpClient,
+    pub(super) sender: Sender,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: BrokerMetrics,
 }
@@ -55,19 +59,21 @@ impl Delivery {
         if now_us.saturating_sub(pending.commit_time_us) > max_age_us {
             return Fate::Dropped { reason: "waited for too long".to_owned() };
         }
-        let Some(request) = request(pending) else {
-            return Fate::Dropped { reason: "URL malformed".to_owned() };
-        };
         let timeout = match pending.target.timeout_ms {
             0 => self.options.default_timeout,
             given => Duration::from_millis(given),
         };
-        let answer = self.client.send(request, timeout).await;
+        let entry = self.registry.known(&pending.subscription);
+        let answer = self.sender.send(pending, entry.as_deref(), timeout).await;
         self.metrics.notification(answer.outcome());
         match answer {
-            Answer::Status(code) if !answer.is_retryable() => Fate::Delivered { code },
-            Answer::Status(code) => Fate::Failed { reason: format!("HTTP status {code}"), code: Some(code) },
-            Answer::Failed(reason) => Fate::Failed { reason: reason.to_owned(), code: None },
+            // Fire and forget takes any status for a success.
+            Answer::Status(code) if !self.options.durable || !answer.is_retryable() => {
+                Fate::Delivered { code: Some(code) }
+            }
+            Answer::Accepted => Fate::Delivered { code: None },
+            Answer::Status(code) => Fate::Failed { reason: format!("HTTP status {code}") },
+            Answer::Failed(reason) => Fate::Failed { reason: reason.to_owned() },
             Answer::Refused(reason) => Fate::Dropped { reason: reason.to_owned() },
         }
     }
@@ -99,15 +105,6 @@ impl Delivery {
             }
         }
     }
-}
-
-fn request(pending: &Pending) -> Option<http::Request<Full<bytes::Bytes>>> {
-    let target = &pending.target;
-    let mut request = http::Request::builder().method(target.method.as_str()).uri(&target.url);
-    for (name, value) in &target.headers {
-        request = request.header(name, value);
-    }
-    request.body(Full::new(pending.body.clone())).ok()
 }
 
 /// Tells the dispatcher that an endpoint has something to do. Calls are never lost: what does not fit into the queue is

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::HeaderMap;
 use ngsi::{
     Alteration, Attributes, Entity,
-    subscription::{ChangeView, CustomPayload, Envelope, Status, Subscription},
+    subscription::{ChangeView, CustomPayload, Envelope, Means, NotificationSpec, Status, Subscription},
 };
 use proto::v1::{self, ContextChange};
 use scope::{ServicePath, Tenant};
@@ -13,7 +13,7 @@ use service_kit::{TraceContext, telemetry};
 
 use super::{
     own_history::OwnHistory,
-    pending::{NewDelivery, SubscriptionKey, Target},
+    pending::{Message, NewDelivery, SubscriptionKey, Target},
     store::{Effect, Gate, HistoryPart, Match},
 };
 use crate::subscription::{Entry, TenantIndex};
@@ -23,6 +23,8 @@ const TIME_INDEX_HEADER: &str = "fiware-timeindex-attribute";
 
 pub(super) struct Matcher {
     pub(super) own_history: OwnHistory,
+    /// Whether templates of custom notifications are filled.
+    pub(super) custom: bool,
 }
 
 /// The changes of a batch, as far on in their traces as they now are, and what they trigger.
@@ -101,31 +103,50 @@ impl Matcher {
         let plain = target.custom.as_ref().is_none_or(|custom| {
             custom.payload == CustomPayload::Default && custom.qs.is_empty() && custom.method.is_none()
         });
-        if plain && self.own_history.is_meant_by(&target.url) {
-            let time_index = target.custom.iter().flat_map(|custom| &custom.headers);
-            let time_index = time_index.filter(|(name, _)| name.eq_ignore_ascii_case(TIME_INDEX_HEADER));
+        if target.is_http() && plain && self.own_history.is_meant_by(&target.url) {
+            let headers = target.custom.iter().flat_map(|custom| &custom.headers);
+            let time_index = headers.filter(|(name, _)| name.eq_ignore_ascii_case(TIME_INDEX_HEADER));
             return Effect::History(HistoryPart {
                 change: place,
                 attributes: subscription.notified_attributes(&view),
-                time_index_attribute: time_index.map(|(_, value)| value.clone()).next().unwrap_or_default(),
+                time_index_attribute: time_index
+                    .map(|(_, value)| value.as_str().to_owned())
+                    .next()
+                    .unwrap_or_default(),
             });
         }
-        let envelope =
-            Envelope { subscription_id: entry.id.as_str(), tenant, correlator, user_agent: USER_AGENT };
-        let request = subscription.notification(&view, &envelope);
-        let mut headers = request.headers;
-        headers.extend(trace_headers(trace));
+        let envelope = Envelope {
+            subscription_id: entry.id.as_str(),
+            tenant,
+            correlator,
+            user_agent: USER_AGENT,
+            auth_token: None,
+            custom: self.custom,
+        };
+        let rendered = subscription.notification(&view, &envelope);
+        let mut headers = rendered.headers;
+        if !matches!(rendered.means, Means::Mqtt { .. }) {
+            headers.extend(trace_headers(trace));
+        }
+        let (method, message) = carrier(&subscription.notification, rendered.means);
         Effect::Deliver(NewDelivery {
-            target: Target {
-                method: request.method,
-                url: request.url,
-                headers,
-                timeout_ms: target.timeout_ms,
-            },
+            target: Target { method, url: rendered.url, headers, timeout_ms: target.timeout_ms, message },
             lane: format!("{}{}/{}/{}", entry.id, change.service_path, change.entity_id, change.entity_type),
-            body: request.body.into(),
+            body: rendered.body.into(),
             commit_time_us: change.commit_time_us,
         })
+    }
+}
+
+/// The method of an HTTP request, or what its transport needs instead.
+fn carrier(spec: &NotificationSpec, means: Means) -> (String, Option<Message>) {
+    let user = || spec.target.login().map(|login| login.user.clone()).unwrap_or_default();
+    match means {
+        Means::Http { method } => (method, None),
+        Means::Mqtt { topic, qos, retain } => {
+            (String::new(), Some(Message::Mqtt { topic, qos, retain, user: user() }))
+        }
+        Means::Kafka { topic, key } => (String::new(), Some(Message::Kafka { topic, key, user: user() })),
     }
 }
 
@@ -144,6 +165,7 @@ fn view<'a>(change: &'a ContextChange, parsed: &'a Parsed) -> ChangeView<'a> {
         changed: &change.changed,
         removed: &change.removed,
         previous: &parsed.previous,
+        at_us: change.commit_time_us,
     }
 }
 

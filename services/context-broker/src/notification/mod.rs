@@ -4,12 +4,13 @@
 //! context.changes ─► Notifier: match ─► one transaction: deliveries, counts, history records, position
 //!                                           │
 //!                                           ├─► topic history
-//!                                           └─► Dispatcher ─► one Endpoint each ─► HTTP ─► recorded in groups
+//!                                           └─► Dispatcher ─► one Endpoint each ─► Sender (HTTP, MQTT, Kafka) ─► recorded
 //! ```
 //!
 //! Invariants
 //! - A change is told at least once to every subscription that it triggers, and goes into the history once.
 //! - Notifications of one subscription about one entity are sent in order, one after the other.
+//! - In transient mode a notification is tried once, from memory, as the original does; counters are the same.
 //! - An endpoint that is slow or away delays no other; what waits is durable and bounded by age and number.
 
 mod client;
@@ -17,13 +18,16 @@ mod completion;
 mod delivery;
 mod endpoint;
 mod history;
+mod immediate;
 mod matching;
 mod notifier;
 mod own_history;
 mod pending;
 mod progress;
+mod sender;
 mod store;
 mod target;
+mod tls;
 
 use std::sync::Arc;
 
@@ -34,10 +38,12 @@ pub use delivery::DeliveryOptions;
 pub(crate) use notifier::Notifier;
 pub(crate) use own_history::OwnHistory;
 pub use pending::SubscriptionKey;
+pub use sender::SenderOptions;
 pub use store::{
-    Bounds, DeliveryState, NotificationStore, PostgresNotificationStore, SqliteNotificationStore,
+    Backlog, Bounds, DeliveryState, NotificationStore, PostgresNotificationStore, SqliteNotificationStore,
 };
 pub(crate) use target::{GuardedResolver, Refused as RefusedTarget, check_host};
+pub use tls::TlsOptions;
 
 use crate::subscription::Registry;
 
@@ -48,7 +54,9 @@ pub const NOTIFIER_GROUP: &str = "notifier";
 pub(crate) fn start(
     registry: Arc<Registry>,
     own_history: OwnHistory,
+    custom: bool,
     options: DeliveryOptions,
+    senders: SenderOptions,
     tasks: &Tasks,
 ) -> Notifier {
     let recorder = completion::Recorder { store: registry.deliveries.clone() };
@@ -63,10 +71,15 @@ pub(crate) fn start(
         options,
         registry: registry.clone(),
         recorder,
-        client: client::HttpClient::new(),
+        sender: sender::Sender::new(senders),
         clock: registry.clock.clone(),
         metrics: registry.metrics.clone(),
     };
-    let caller = delivery::Dispatcher::spawn(Arc::new(delivery), tasks);
-    Notifier::new(registry, matching::Matcher { own_history }, caller)
+    let delivery = Arc::new(delivery);
+    let ways = notifier::Ways {
+        durable: options.durable,
+        caller: delivery::Dispatcher::spawn(delivery.clone(), tasks),
+        immediate: immediate::Immediate::spawn(delivery, tasks),
+    };
+    Notifier::new(registry, matching::Matcher { own_history, custom }, ways)
 }

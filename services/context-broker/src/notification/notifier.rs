@@ -13,6 +13,7 @@ use service_kit::Clock;
 
 use super::{
     delivery::Caller,
+    immediate::Immediate,
     matching::{Matcher, Prepared},
     progress::Progress,
     store::{Intake, Match, NotificationStore},
@@ -25,11 +26,19 @@ use crate::{
 /// Entities whose last version is remembered, so that a change which the bus brings twice is told once.
 const REMEMBERED: u64 = 200_000;
 
+/// How what is to be delivered gets on its way.
+pub(super) struct Ways {
+    /// Kept until it is delivered; if not, tried once.
+    pub(super) durable: bool,
+    pub(super) caller: Caller,
+    pub(super) immediate: Immediate,
+}
+
 pub(crate) struct Notifier {
     registry: Arc<Registry>,
     store: Arc<dyn NotificationStore>,
     matcher: Arc<Matcher>,
-    caller: Caller,
+    ways: Ways,
     clock: Arc<dyn Clock>,
     metrics: BrokerMetrics,
     /// Last version told, by the key of the entity.
@@ -38,14 +47,14 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    pub(super) fn new(registry: Arc<Registry>, matcher: Matcher, caller: Caller) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, matcher: Matcher, ways: Ways) -> Self {
         Self {
             store: registry.deliveries.clone(),
             clock: registry.clock.clone(),
             metrics: registry.metrics.clone(),
             registry,
             matcher: Arc::new(matcher),
-            caller,
+            ways,
             told: moka::sync::Cache::new(REMEMBERED),
             progress: Mutex::default(),
         }
@@ -176,6 +185,7 @@ impl Consumer for Notifier {
             matches,
             changes: &changes,
             now_us: self.clock.now_us(),
+            durable: self.ways.durable,
         };
         let recorded = self.store.record(intake).await?;
         self.progress.lock().settled(&batch.topic, batch.partition);
@@ -185,8 +195,9 @@ impl Consumer for Notifier {
         }
         self.metrics.history_records(recorded.history_records);
         for endpoint in recorded.endpoints {
-            self.caller.call(endpoint);
+            self.ways.caller.call(endpoint);
         }
+        self.ways.immediate.send(recorded.immediate).await;
         Ok(Consumed::Stored)
     }
 }

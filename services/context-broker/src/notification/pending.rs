@@ -1,5 +1,7 @@
 //! A notification on its way: what is stored until its receiver has it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use scope::Tenant;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ pub struct SubscriptionKey {
     pub id: SubscriptionId,
 }
 
-/// An HTTP request as it will be sent, whenever that is.
+/// A message as it will be sent, whenever that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDelivery {
     pub target: Target,
@@ -24,19 +26,36 @@ pub struct NewDelivery {
     pub commit_time_us: i64,
 }
 
-/// Where a notification goes and with what headers. Never holds an `X-Auth-Token`: it is not stored (decision 7).
+/// Where a notification goes and with what headers. Holds no password (the subscription has it) and never an
+/// `X-Auth-Token` in clear (decision 7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
+    /// Empty where HTTP does not carry it.
     pub method: String,
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub timeout_ms: u64,
+    /// None: HTTP carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+}
+
+/// What another transport than HTTP needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    Mqtt { topic: String, qos: u8, retain: bool, user: String },
+    Kafka { topic: String, key: Option<String>, user: String },
 }
 
 impl Target {
-    /// What shares a queue: scheme, authority and path. A slow one delays no other.
-    pub fn endpoint(&self) -> &str {
-        self.url.split(['?', '#']).next().unwrap_or_default()
+    /// What shares a queue: scheme, authority and path; the login on an MQTT server; the topic on a Kafka cluster. A slow
+    /// one delays no other.
+    pub fn endpoint(&self) -> Cow<'_, str> {
+        match &self.message {
+            None => Cow::Borrowed(self.url.split(['?', '#']).next().unwrap_or_default()),
+            Some(Message::Mqtt { user, .. }) => Cow::Owned(format!("{}#{user}", self.url)),
+            Some(Message::Kafka { topic, user, .. }) => Cow::Owned(format!("{}/{topic}#{user}", self.url)),
+        }
     }
 }
 
@@ -59,10 +78,10 @@ pub struct Pending {
 /// What came of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The receiver answered.
-    Delivered { code: u16 },
-    /// It comes again later.
-    Failed { reason: String, code: Option<u16> },
+    /// The receiver has it; the status where it has one.
+    Delivered { code: Option<u16> },
+    /// It comes again later, or never in transient mode.
+    Failed { reason: String },
     /// It does not come again: it can't be sent, or waited for too long.
     Dropped { reason: String },
     /// Its subscription is gone, expired or changed: nobody waits for it.

@@ -51,6 +51,13 @@ pub(crate) fn check_host(host: &str) -> Result<(), Refused> {
     }
 }
 
+/// The addresses of a host that may be reached.
+pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((host, port)).await?;
+    let allowed: Vec<SocketAddr> = found.filter(|address| !is_refused(address.ip())).collect();
+    if allowed.is_empty() { Err(io::Error::other(Refused)) } else { Ok(allowed) }
+}
+
 /// Resolves names with the system's resolver and drops refused addresses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct GuardedResolver;

@@ -82,6 +82,26 @@ fn request_timeout(seconds: &str) -> Vec<String> {
     }
 }
 
+/// Minutes there, seconds here.
+fn max_age(setting: &str, minutes: &str) -> Vec<String> {
+    let seconds = minutes.parse::<u64>().unwrap_or_default().saturating_mul(60);
+    vec![format!("context-broker.notification.{setting}={seconds}")]
+}
+
+fn mqtt_max_age(minutes: &str) -> Vec<String> {
+    max_age("mqtt_max_idle_s", minutes)
+}
+
+fn kafka_max_age(minutes: &str) -> Vec<String> {
+    max_age("kafka_max_idle_s", minutes)
+}
+
+/// Pools of threads and lasting connections are what durable deliveries have anyway.
+fn notification_mode(mode: &str) -> Vec<String> {
+    let mode = if mode == "transient" { "transient" } else { "durable" };
+    vec![format!("context-broker.notification.mode={mode}")]
+}
+
 fn text_lines(_: &str) -> Vec<String> {
     vec!["telemetry.log_format=text".to_owned()]
 }
@@ -98,10 +118,10 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("inReqPayloadMaxSize", "ORION_IN_REQ_PAYLOAD_MAX_SIZE", Number, Sets(&["context-broker.max_body_bytes"])),
     flag("outReqMsgMaxSize", "ORION_OUT_REQ_MSG_MAX_SIZE", Number, Sets(&["context-broker.forwarding.max_message_bytes"])),
     flag("httpTimeout", "ORION_HTTP_TIMEOUT", Number, Sets(&["context-broker.notification.timeout_ms", "context-broker.forwarding.timeout_ms"])),
-    flag("mqttTimeout", "ORION_MQTT_TIMEOUT", Number, LATER),
-    flag("mqttMaxAge", "ORION_MQTT_MAX_AGE", Number, LATER),
-    flag("kafkaTimeout", "ORION_KAFKA_TIMEOUT", Number, LATER),
-    flag("kafkaMaxAge", "ORION_KAFKA_MAX_AGE", Number, LATER),
+    flag("mqttTimeout", "ORION_MQTT_TIMEOUT", Number, Sets(&["context-broker.notification.mqtt_timeout_ms"])),
+    flag("mqttMaxAge", "ORION_MQTT_MAX_AGE", Number, Becomes(mqtt_max_age)),
+    flag("kafkaTimeout", "ORION_KAFKA_TIMEOUT", Number, Sets(&["context-broker.notification.kafka_timeout_ms"])),
+    flag("kafkaMaxAge", "ORION_KAFKA_MAX_AGE", Number, Becomes(kafka_max_age)),
     flag("reqTimeout", "ORION_REQ_TIMEOUT", Number, Becomes(request_timeout)),
     flag("maxConnections", "ORION_MAX_CONN", Number, Sets(&["context-broker.http.max_connections"])),
     flag("connectionMemory", "ORION_CONN_MEMORY", Number, Nothing("heads of requests have a limit of their own")),
@@ -110,11 +130,11 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("cprForwardLimit", "ORION_CPR_FORWARD_LIMIT", Number, Sets(&["context-broker.forwarding.limit"])),
     flag("subCacheIval", "ORION_SUBCACHE_IVAL", Number, CACHE),
     flag("noCache", "ORION_NOCACHE", Switch, CACHE),
-    flag("notificationMode", "ORION_NOTIF_MODE", Text, Nothing("each endpoint has a queue and connections of its own")),
+    flag("notificationMode", "ORION_NOTIF_MODE", Text, Becomes(notification_mode)),
     flag("notifFlowControl", "ORION_NOTIF_FLOW_CONTROL", Text, Nothing("a full queue of one endpoint holds up nobody")),
     flag("simulatedNotification", "ORION_DROP_NOTIF", Switch, Unsafe("notifications would be sent")),
-    flag("disableCustomNotifications", "ORION_DISABLE_CUSTOM_NOTIF", Switch, LATER),
-    flag("insecureNotif", "ORION_INSECURE_NOTIF", Switch, Nothing("notifications go over HTTP")),
+    flag("disableCustomNotifications", "ORION_DISABLE_CUSTOM_NOTIF", Switch, Switches("context-broker.notification.custom")),
+    flag("insecureNotif", "ORION_INSECURE_NOTIF", Switch, Sets(&["context-broker.notification.insecure_tls"])),
     flag("disableMetrics", "ORION_DISABLE_METRICS", Switch, Switches("context-broker.administration.transaction_metrics")),
     flag("statCounters", "ORION_STAT_COUNTERS", Switch, Sets(&["context-broker.administration.statistics_counters"])),
     flag("statSemWait", "ORION_STAT_SEM_WAIT", Switch, Sets(&["context-broker.administration.statistics_semaphores"])),

@@ -4,11 +4,12 @@ mod id;
 mod index;
 mod registry;
 
-use ngsi::subscription::{Counters, Subscription};
+use ngsi::subscription::{Counters, DeliveryHealth, Subscription};
 use scope::PathPattern;
 
 pub use id::{InvalidSubscriptionId, SubscriptionId};
 pub(crate) use index::{Entry, TenantIndex};
+pub use registry::Page;
 pub(crate) use registry::Registry;
 
 /// A subscription as the store holds it.
@@ -34,4 +35,6 @@ pub struct SubscriptionView {
     pub path: PathPattern,
     pub subscription: Subscription,
     pub counters: Counters,
+    /// There when it was asked for.
+    pub health: Option<DeliveryHealth>,
 }

@@ -10,7 +10,7 @@ use std::{
 
 use ngsi::{
     Error,
-    subscription::{Counters, Status, Subscription, SubscriptionPatch},
+    subscription::{Counters, DeliveryHealth, Status, Subscription, SubscriptionPatch},
 };
 use parking_lot::{Mutex, RwLock};
 use scope::{PathPattern, Tenant};
@@ -21,12 +21,19 @@ use super::{Entry, StoredSubscription, SubscriptionId, SubscriptionView, TenantI
 use crate::{
     error::answer_of_store,
     metrics::BrokerMetrics,
-    notification::{DeliveryState, NotificationStore, SubscriptionKey},
+    notification::{Backlog, DeliveryState, NotificationStore, SubscriptionKey},
     store::{ContextStore, Replacement},
 };
 
 /// Changes of a subscription that met another change of it.
 const MAX_CONFLICTS: usize = 10;
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub offset: usize,
+    pub limit: usize,
+}
 
 pub(crate) struct Registry {
     pub(crate) store: Arc<dyn ContextStore>,
@@ -74,19 +81,29 @@ impl Registry {
         Ok(id)
     }
 
-    pub(crate) async fn get(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<SubscriptionView, Error> {
+    pub(crate) async fn get(
+        &self,
+        tenant: &Tenant,
+        id: &SubscriptionId,
+        with_health: bool,
+    ) -> Result<SubscriptionView, Error> {
         let stored = self.stored(tenant, id).await?;
         let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
         let state = self.deliveries.state(&key).await.map_err(answer_of_store)?;
-        view(stored, &state)
+        let mut view = view(stored, &state)?;
+        if with_health {
+            let backlog = self.deliveries.backlog(tenant, Some(id)).await.map_err(answer_of_store)?;
+            view.health = Some(health(&state, backlog.first().map(|(_, backlog)| *backlog)));
+        }
+        Ok(view)
     }
 
     pub(crate) async fn list(
         &self,
         tenant: &Tenant,
         path: &PathPattern,
-        offset: usize,
-        limit: usize,
+        page: Page,
+        with_health: bool,
     ) -> Result<(Vec<SubscriptionView>, u64), Error> {
         let (_, mut stored) = self.store.subscriptions(tenant).await.map_err(answer_of_store)?;
         stored.retain(|one| one.path == *path);
@@ -94,13 +111,22 @@ impl Registry {
         let states = self.deliveries.states(tenant).await.map_err(answer_of_store)?;
         let states: HashMap<SubscriptionId, DeliveryState> =
             states.into_iter().map(|(key, state)| (key.id, state)).collect();
+        let backlogs: HashMap<SubscriptionKey, Backlog> = match with_health {
+            true => {
+                self.deliveries.backlog(tenant, None).await.map_err(answer_of_store)?.into_iter().collect()
+            }
+            false => HashMap::new(),
+        };
         let nothing = DeliveryState::default();
-        let page = stored.into_iter().skip(offset).take(limit);
+        let page = stored.into_iter().skip(page.offset).take(page.limit);
         let views = page.map(|one| {
-            let state = states.get(&one.id).unwrap_or(&nothing).clone();
-            view(one, &state)
+            let state = states.get(&one.id).unwrap_or(&nothing);
+            let key = SubscriptionKey { tenant: tenant.clone(), id: one.id.clone() };
+            let mut view = view(one, state)?;
+            view.health = with_health.then(|| health(state, backlogs.get(&key).copied()));
+            Ok(view)
         });
-        Ok((views.collect::<Result<_, _>>()?, total))
+        Ok((views.collect::<Result<_, Error>>()?, total))
     }
 
     pub(crate) async fn update(
@@ -233,6 +259,18 @@ fn definition(subscription: &Subscription) -> String {
     String::from_utf8_lossy(&subscription.definition_json()).into_owned()
 }
 
+fn health(state: &DeliveryState, backlog: Option<Backlog>) -> DeliveryHealth {
+    let waits = backlog.unwrap_or_default();
+    DeliveryHealth {
+        pending: waits.pending.unsigned_abs(),
+        oldest_us: backlog.map(|backlog| backlog.oldest_us),
+        attempts: waits.attempts.unsigned_abs(),
+        dropped: state.dropped.unsigned_abs(),
+        fails: state.fails_counter.unsigned_abs(),
+        last_failure_reason: state.last_failure_reason.clone(),
+    }
+}
+
 fn view(stored: StoredSubscription, state: &DeliveryState) -> Result<SubscriptionView, Error> {
     let counters = Counters {
         times_sent: state.times_sent.unsigned_abs(),
@@ -245,5 +283,10 @@ fn view(stored: StoredSubscription, state: &DeliveryState) -> Result<Subscriptio
         closed: state.closes(stored.revision),
     };
     let subscription = Subscription::parse(stored.body.as_bytes())?;
-    Ok(SubscriptionView { id: stored.id, path: stored.path, subscription, counters })
+    let counters = match subscription.notification.target.is_http() {
+        true => counters,
+        // Only HTTP has codes and texts (ngsi-v2.md 8).
+        false => Counters { last_success_code: None, last_failure_reason: None, ..counters },
+    };
+    Ok(SubscriptionView { id: stored.id, path: stored.path, subscription, counters, health: None })
 }

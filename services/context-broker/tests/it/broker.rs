@@ -92,6 +92,13 @@ impl Broker {
         Self::start_with(config, Arc::new(bus::EmbeddedBus::default())).await
     }
 
+    /// With some settings changed, over the embedded bus.
+    pub async fn with(set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        set(&mut config);
+        Self::configured(config).await
+    }
+
     /// With another configuration; ports and data folder are chosen here.
     pub async fn start_with(config: Config, bus: Arc<dyn bus::Bus>) -> Self {
         let dir = tempfile::tempdir().unwrap();

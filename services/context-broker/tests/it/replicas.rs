@@ -96,7 +96,7 @@ async fn two_replicas_share_the_work_and_tell_each_change_once_and_in_order() {
     }
     let counted = async {
         for id in &subscriptions {
-            while b.core.get_subscription(&tenant, id).await.unwrap().counters.times_sent
+            while b.core.get_subscription(&tenant, id, false).await.unwrap().counters.times_sent
                 < WRITES.unsigned_abs()
             {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -105,7 +105,7 @@ async fn two_replicas_share_the_work_and_tell_each_change_once_and_in_order() {
     };
     tokio::time::timeout(DEADLINE, counted).await.expect("every notification is counted");
     for id in &subscriptions {
-        let counters = a.core.get_subscription(&tenant, id).await.unwrap().counters;
+        let counters = a.core.get_subscription(&tenant, id, false).await.unwrap().counters;
         assert_eq!((counters.times_sent, counters.fails), (WRITES.unsigned_abs(), 0));
     }
     assert!(a.running.stop(DEADLINE).await && b.running.stop(DEADLINE).await);

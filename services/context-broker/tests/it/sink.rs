@@ -1,8 +1,8 @@
 //! A receiver of notifications that answers 200 and keeps what it got.
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpListener,
     sync::mpsc,
     task::JoinSet,
 };
@@ -31,6 +31,11 @@ impl Received {
 
 impl Sink {
     pub async fn start() -> Self {
+        Self::answering("200 OK").await
+    }
+
+    /// Answers with another status.
+    pub async fn answering(status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, received) = mpsc::channel(100);
@@ -38,7 +43,7 @@ impl Sink {
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(converse(stream, sender.clone()));
+                connections.spawn(answer(stream, sender.clone(), status));
             }
         });
         Self { address, received, _accepting: accepting }
@@ -48,21 +53,32 @@ impl Sink {
         format!("http://{}{path}", self.address)
     }
 
+    /// Takes what has come; whether there was anything.
+    pub fn took(&mut self) -> bool {
+        std::iter::from_fn(|| self.received.try_recv().ok()).count() > 0
+    }
+
     /// The next notification.
     pub async fn next(&mut self) -> Received {
         tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("no notification came").unwrap()
     }
 }
 
-async fn converse(stream: TcpStream, sender: mpsc::Sender<Received>) {
+/// Takes requests from `stream` and answers each with `status`.
+pub async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    sender: mpsc::Sender<Received>,
+    status: &str,
+) {
     let mut stream = BufReader::new(stream);
     while let Some(received) = read(&mut stream).await {
         sender.send(received).await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Received> {
+async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Option<Received> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok().filter(|count| *count > 0)?;
     let mut headers = Vec::new();

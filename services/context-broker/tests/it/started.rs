@@ -94,7 +94,7 @@ impl Broker {
     }
 
     pub(crate) async fn subscription(&self, id: &SubscriptionId) -> SubscriptionView {
-        self.core.get_subscription(&self.scope.tenant, id).await.unwrap()
+        self.core.get_subscription(&self.scope.tenant, id, true).await.unwrap()
     }
 
     /// Waits until the subscription is as `wanted`.

@@ -88,9 +88,6 @@ async fn bad_ids_paths_and_bodies_are_named() {
     ] {
         broker.refuses(request("POST /v2/subscriptions").json(body), 400, "BadRequest", description).await;
     }
-    let mut mqtt = door("http://h/");
-    mqtt["notification"] = json!({"mqtt": {"url": "mqtt://h:1883", "topic": "t"}});
-    broker.refuses(create(&mqtt), 501, "NotImplemented", "mqtt notifications are not supported").await;
     let wrong_method =
         broker.send(request("PUT /v2/subscriptions/0123456789abcdef01234567").json("{}")).await;
     assert_eq!((wrong_method.status, wrong_method.header("allow")), (405, Some("GET, DELETE, PATCH")));

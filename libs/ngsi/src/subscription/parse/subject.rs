@@ -2,10 +2,14 @@ use serde_json::{Map, Value};
 
 use super::{MAX_ITEMS, boolean, members, string, strings};
 use crate::{
-    Alteration, Error, ErrorWord,
+    Alteration, Error,
+    geo::GeoQuery,
     parse::has_forbidden,
     query::{Expression, Pattern, QueryKind},
-    subscription::model::{Condition, Subject, SubjectEntity},
+    subscription::{
+        macros::JexlCondition,
+        model::{Condition, GeoCondition, Subject, SubjectEntity},
+    },
 };
 
 /// Most regular expressions in one subject: each is kept in memory, compiled.
@@ -82,23 +86,24 @@ fn condition(object: &Map<String, Value>) -> Result<Condition, Error> {
     if object.is_empty() {
         return Err(Error::bad_request("condition is empty"));
     }
-    if object.contains_key("jexlExpression") {
-        return Err(Error::new(ErrorWord::NotImplemented, "jexlExpression is not supported"));
-    }
-    let (q, mq) = match object.get("expression") {
+    let jexl = match object.get("jexlExpression").map(|value| string(value, "jexlExpression")).transpose()? {
+        Some("") => return Err(Error::bad_request("jexlExpression is empty")),
+        text => text.map(JexlCondition::parse),
+    };
+    let expression = match object.get("expression") {
         Some(value) => expression(members(value, "expression")?)?,
-        None => (None, None),
+        None => Condition::default(),
     };
     Ok(Condition {
         attrs: strings(object, "attrs")?.unwrap_or_default(),
-        q,
-        mq,
+        jexl,
         alteration_types: alteration_types(object)?,
         notify_on_metadata_change: boolean(object, "notifyOnMetadataChange", true)?,
+        ..expression
     })
 }
 
-fn expression(object: &Map<String, Value>) -> Result<(Option<Expression>, Option<Expression>), Error> {
+fn expression(object: &Map<String, Value>) -> Result<Condition, Error> {
     if object.is_empty() {
         return Err(Error::bad_request("expression is empty"));
     }
@@ -106,20 +111,32 @@ fn expression(object: &Map<String, Value>) -> Result<(Option<Expression>, Option
         Some("") => Err(Error::bad_request(format!("{field} is empty"))),
         other => Ok(other),
     };
-    let geo = [text("georel")?, text("geometry")?, text("coords")?];
-    match geo.iter().filter(|part| part.is_some()).count() {
-        0 => {}
-        3 => {
-            return Err(Error::new(ErrorWord::NotImplemented, "geographic expressions are not supported"));
-        }
-        _ => {
-            return Err(Error::bad_request(
-                "partial geo expression: geometry, georel and coords have to be provided together",
-            ));
-        }
-    }
     let parse = |field, kind| text(field)?.map(|text| Expression::parse(text, kind)).transpose();
-    Ok((parse("q", QueryKind::Attributes)?, parse("mq", QueryKind::Metadata)?))
+    Ok(Condition {
+        q: parse("q", QueryKind::Attributes)?,
+        mq: parse("mq", QueryKind::Metadata)?,
+        geo: geo(text("georel")?, text("geometry")?, text("coords")?)?,
+        ..Condition::default()
+    })
+}
+
+fn geo(
+    georel: Option<&str>,
+    geometry: Option<&str>,
+    coords: Option<&str>,
+) -> Result<Option<GeoCondition>, Error> {
+    match (georel, geometry, coords) {
+        (None, None, None) => Ok(None),
+        (Some(georel), Some(geometry), Some(coords)) => {
+            let query = GeoQuery::parse(georel, geometry, coords)
+                .map_err(|error| error.prefixed("error parsing geo-query fields: "))?;
+            let [georel, geometry, coords] = [georel, geometry, coords].map(str::to_owned);
+            Ok(Some(GeoCondition { georel, geometry, coords, query }))
+        }
+        _ => Err(Error::bad_request(
+            "partial geo expression: geometry, georel and coords have to be provided together",
+        )),
+    }
 }
 
 fn alteration_types(object: &Map<String, Value>) -> Result<Option<Vec<Alteration>>, Error> {

@@ -21,6 +21,7 @@ pub use sqlite::SqliteNotificationStore;
 pub use state::DeliveryState;
 
 use super::pending::{Completion, NewDelivery, Pending, SubscriptionKey};
+use crate::subscription::SubscriptionId;
 
 /// One subscription matched by one change.
 #[derive(Clone, Debug)]
@@ -94,6 +95,8 @@ pub struct Intake<'a> {
     /// The changes of the batch, for the history.
     pub changes: &'a [proto::v1::ContextChange],
     pub now_us: i64,
+    /// Whether deliveries are kept until they are made; if not, they are handed back and sent once.
+    pub durable: bool,
 }
 
 /// What was stored.
@@ -105,6 +108,18 @@ pub struct Recorded {
     pub history_records: u64,
     /// Matches that a gate held back.
     pub held_back: u64,
+    /// What is not kept: to be sent now. Their `seq` is 0.
+    pub immediate: Vec<Pending>,
+}
+
+/// What waits for one subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Backlog {
+    pub pending: i64,
+    /// When the oldest of it was committed, microseconds since 1970.
+    pub oldest_us: i64,
+    /// Tries that the most tried of it has behind it.
+    pub attempts: i64,
 }
 
 /// How much may wait.
@@ -156,7 +171,17 @@ pub trait NotificationStore: Send + Sync + 'static {
     async fn complete(&self, completions: Vec<Completion>)
     -> Result<Vec<(SubscriptionKey, i64)>, StoreError>;
 
-    /// Drops what is beyond the bounds; how many.
+    /// What waits for the subscriptions of a tenant, or for one of them; those for which nothing waits are left out.
+    async fn backlog(
+        &self,
+        tenant: &Tenant,
+        only: Option<&SubscriptionId>,
+    ) -> Result<Vec<(SubscriptionKey, Backlog)>, StoreError>;
+
+    /// The subscriptions for which most waits, of all tenants, with how much.
+    async fn longest(&self, limit: u32) -> Result<Vec<(SubscriptionKey, i64)>, StoreError>;
+
+    /// Drops what is beyond the bounds, counts it to its subscriptions; how many.
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError>;
 
     /// Deliveries that wait, in all.

@@ -9,13 +9,16 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use store::{PostgresConfig, StoreError, position};
 
 use super::{
-    Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
+    Backlog, Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
     history_records,
     ownership::Ownership,
-    row::{PendingRow, StateRow, States, pass, take_in, touched},
+    row::{BacklogRow, CountRow, PendingRow, StateRow, States, counted, immediate, pass, take_in, touched},
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
 };
-use crate::notification::pending::{Completion, Pending, SubscriptionKey};
+use crate::{
+    notification::pending::{Completion, Pending, SubscriptionKey},
+    subscription::SubscriptionId,
+};
 
 /// Tries of one transaction.
 const TRIES: u32 = 8;
@@ -55,7 +58,11 @@ impl PostgresNotificationStore {
         let mut states = lock_states(&mut transaction, &touched(&intake.matches)).await?;
         let before = states.clone();
         let passed = pass(intake.matches.clone(), &mut states, intake.now_us);
-        let endpoints = insert(&mut transaction, &passed.deliveries).await?;
+        let (kept, immediate) = match intake.durable {
+            true => (passed.deliveries, Vec::new()),
+            false => (Vec::new(), immediate(passed.deliveries)),
+        };
+        let endpoints = insert(&mut transaction, &kept).await?;
         store_states(&mut transaction, &before, &states).await?;
         let records = history_records(intake.changes, passed.history);
         outbox::append_postgres(&mut transaction, bus::HISTORY, &records).await?;
@@ -65,9 +72,10 @@ impl PostgresNotificationStore {
         }
         Ok(Some(Recorded {
             endpoints: endpoints.into_iter().filter(|endpoint| self.ownership.owns(endpoint)).collect(),
-            deliveries: passed.deliveries.len() as u64,
+            deliveries: (kept.len() + immediate.len()) as u64,
             history_records: records.len() as u64,
             held_back: passed.held_back,
+            immediate,
         }))
     }
 
@@ -100,6 +108,38 @@ impl PostgresNotificationStore {
 }
 
 impl PostgresNotificationStore {
+    async fn enforce_once(&self, bounds: Bounds) -> Result<u64, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // They come in the order of time, but for a few: the oldest are the first.
+        let mut dropped: Vec<(String, String)> = sqlx::query_as(
+            "DELETE FROM pending_delivery WHERE commit_time_us < $1 AND seq IN \
+             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT $2) RETURNING tenant, subscription",
+        )
+        .bind(bounds.not_before_us)
+        .bind(ENFORCED_AT_ONCE)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let waiting: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&mut *transaction).await?;
+        if waiting > bounds.max_per_endpoint {
+            let surplus: Vec<(String, String)> = sqlx::query_as(
+                "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
+                 (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) AS placed \
+                 WHERE place > $1) RETURNING tenant, subscription",
+            )
+            .bind(bounds.max_per_endpoint)
+            .fetch_all(&mut *transaction)
+            .await?;
+            dropped.extend(surplus);
+        }
+        let count = dropped.len() as u64;
+        if count > 0 {
+            count_dropped(&mut transaction, counted(dropped)).await?;
+        }
+        transaction.commit().await?;
+        Ok(count)
+    }
+
     async fn cancel_once(
         &self,
         key: &SubscriptionKey,
@@ -235,28 +275,36 @@ impl NotificationStore for PostgresNotificationStore {
         repeated!(self.complete_once(&completions))
     }
 
+    async fn backlog(
+        &self,
+        tenant: &Tenant,
+        only: Option<&SubscriptionId>,
+    ) -> Result<Vec<(SubscriptionKey, Backlog)>, StoreError> {
+        let rows: Vec<BacklogRow> = sqlx::query_as(
+            "SELECT tenant, subscription, count(*) AS pending, min(commit_time_us) AS oldest_us, \
+             max(attempts) AS attempts FROM pending_delivery \
+             WHERE tenant = $1 AND ($2::text IS NULL OR subscription = $2) GROUP BY tenant, subscription",
+        )
+        .bind(tenant.as_str())
+        .bind(only.map(SubscriptionId::as_str))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(BacklogRow::decode).collect()
+    }
+
+    async fn longest(&self, limit: u32) -> Result<Vec<(SubscriptionKey, i64)>, StoreError> {
+        let rows: Vec<CountRow> = sqlx::query_as(
+            "SELECT tenant, subscription, count(*) AS count FROM pending_delivery GROUP BY tenant, subscription \
+             ORDER BY count DESC, tenant, subscription LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(CountRow::decode).collect()
+    }
+
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError> {
-        // They come in the order of time, but for a few: the oldest are the first.
-        let aged = sqlx::query(
-            "DELETE FROM pending_delivery WHERE commit_time_us < $1 AND seq IN \
-             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT $2)",
-        )
-        .bind(bounds.not_before_us)
-        .bind(ENFORCED_AT_ONCE)
-        .execute(&self.pool)
-        .await?;
-        let waiting = i64::try_from(self.pending().await?).unwrap_or(i64::MAX);
-        if waiting <= bounds.max_per_endpoint {
-            return Ok(aged.rows_affected());
-        }
-        let surplus = sqlx::query(
-            "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
-             (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) AS placed WHERE place > $1)",
-        )
-        .bind(bounds.max_per_endpoint)
-        .execute(&self.pool)
-        .await?;
-        Ok(aged.rows_affected() + surplus.rows_affected())
+        repeated!(self.enforce_once(bounds))
     }
 
     async fn pending(&self) -> Result<u64, StoreError> {
@@ -325,9 +373,9 @@ async fn store_states(
     sqlx::query(
         "UPDATE subscription_state s SET times_sent = k.a, last_notification_us = k.b, last_success_us = k.c, \
          last_success_code = k.d, last_failure_us = k.e, last_failure_reason = k.f, fails_counter = k.g, \
-         accepted_us = k.h, closed_revision = k.j FROM unnest($1::text[], $2::text[], $3::int8[], $4::int8[], \
-         $5::int8[], $6::int8[], $7::int8[], $8::text[], $9::int8[], $10::int8[], $11::int8[]) \
-         AS k(t, i, a, b, c, d, e, f, g, h, j) WHERE s.tenant = k.t AND s.subscription = k.i",
+         accepted_us = k.h, closed_revision = k.j, dropped = k.l FROM unnest($1::text[], $2::text[], $3::int8[], $4::int8[], \
+         $5::int8[], $6::int8[], $7::int8[], $8::text[], $9::int8[], $10::int8[], $11::int8[], $12::int8[]) \
+         AS k(t, i, a, b, c, d, e, f, g, h, j, l) WHERE s.tenant = k.t AND s.subscription = k.i",
     )
     .bind(tenants)
     .bind(ids)
@@ -340,6 +388,33 @@ async fn store_states(
     .bind(column!(fails_counter))
     .bind(column!(accepted_us))
     .bind(column!(closed_revision))
+    .bind(column!(dropped))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Adds to the counts of given up notifications, in the order in which states are locked.
+async fn count_dropped(
+    transaction: &mut Transaction<'_, Postgres>,
+    counts: Vec<(String, String, i64)>,
+) -> Result<(), StoreError> {
+    let mut tenants = Vec::with_capacity(counts.len());
+    let mut ids = Vec::with_capacity(counts.len());
+    let mut numbers = Vec::with_capacity(counts.len());
+    for (tenant, id, number) in counts {
+        tenants.push(tenant);
+        ids.push(id);
+        numbers.push(number);
+    }
+    sqlx::query(
+        "INSERT INTO subscription_state AS s (tenant, subscription, times_sent, fails_counter, dropped) \
+         SELECT t, i, 0, 0, c FROM unnest($1::text[], $2::text[], $3::int8[]) WITH ORDINALITY AS k(t, i, c, n) \
+         ORDER BY n ON CONFLICT (tenant, subscription) DO UPDATE SET dropped = s.dropped + excluded.dropped",
+    )
+    .bind(tenants)
+    .bind(ids)
+    .bind(numbers)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -360,7 +435,8 @@ async fn insert(
     if rows.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let endpoints: Vec<&str> = rows.iter().map(|(_, delivery)| delivery.target.endpoint()).collect();
+    let endpoints: Vec<_> =
+        rows.iter().map(|(_, delivery)| delivery.target.endpoint().into_owned()).collect();
     let (tenants, ids) = names(rows.iter().map(|(one, _)| &one.subscription));
     let targets: Vec<String> = rows
         .iter()
@@ -384,7 +460,7 @@ async fn insert(
     .bind(rows.iter().map(|(_, delivery)| delivery.commit_time_us).collect::<Vec<_>>())
     .execute(&mut **transaction)
     .await?;
-    Ok(endpoints.into_iter().map(str::to_owned).collect())
+    Ok(endpoints.into_iter().collect())
 }
 
 /// Deletes what waits for a subscription under a revision below `revision`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use scope::Tenant;
 use store::StoreError;
 
-use super::{DeliveryState, Effect, HistoryPart, Match};
+use super::{Backlog, DeliveryState, Effect, HistoryPart, Match};
 use crate::notification::pending::{Completion, Fate, Pending, SubscriptionKey};
 use crate::subscription::SubscriptionId;
 
@@ -51,6 +51,43 @@ impl StateRow {
     pub(super) fn decode(self) -> Result<(SubscriptionKey, DeliveryState), StoreError> {
         Ok((key(&self.tenant, &self.subscription)?, self.state))
     }
+}
+
+#[derive(sqlx::FromRow, Debug)]
+pub(super) struct BacklogRow {
+    tenant: String,
+    subscription: String,
+    #[sqlx(flatten)]
+    backlog: Backlog,
+}
+
+impl BacklogRow {
+    pub(super) fn decode(self) -> Result<(SubscriptionKey, Backlog), StoreError> {
+        Ok((key(&self.tenant, &self.subscription)?, self.backlog))
+    }
+}
+
+/// A subscription, and a number that belongs to it.
+#[derive(sqlx::FromRow, Debug)]
+pub(super) struct CountRow {
+    tenant: String,
+    subscription: String,
+    count: i64,
+}
+
+impl CountRow {
+    pub(super) fn decode(self) -> Result<(SubscriptionKey, i64), StoreError> {
+        Ok((key(&self.tenant, &self.subscription)?, self.count))
+    }
+}
+
+/// The subscriptions of deleted rows, each with how many they were.
+pub(super) fn counted(rows: Vec<(String, String)>) -> Vec<(String, String, i64)> {
+    let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(row).or_default() += 1;
+    }
+    counts.into_iter().map(|((tenant, subscription), count)| (tenant, subscription, count)).collect()
 }
 
 fn key(tenant: &str, subscription: &str) -> Result<SubscriptionKey, StoreError> {
@@ -112,6 +149,24 @@ pub(super) fn pass(matches: Vec<Match>, states: &mut States, now_us: i64) -> Pas
     passed
 }
 
+/// Deliveries that are not kept: sent once, from memory.
+pub(super) fn immediate(deliveries: Vec<Match>) -> Vec<Pending> {
+    let pending = deliveries.into_iter().filter_map(|one| match one.effect {
+        Effect::History(_) => None,
+        Effect::Deliver(delivery) => Some(Pending {
+            seq: 0,
+            subscription: one.subscription,
+            revision: one.revision,
+            lane: delivery.lane,
+            target: delivery.target,
+            body: delivery.body,
+            commit_time_us: delivery.commit_time_us,
+            attempts: 0,
+        }),
+    });
+    pending.collect()
+}
+
 /// What a batch of tries changes.
 #[derive(Default)]
 pub(super) struct Tries {
@@ -126,6 +181,8 @@ pub(super) fn take_in(completions: &[Completion], states: &mut States) -> Tries 
     let mut tries = Tries::default();
     for completion in completions {
         match completion.fate {
+            // Not kept: there is no row.
+            _ if completion.seq == 0 => {}
             Fate::Failed { .. } => tries.again.push(completion.seq),
             Fate::Delivered { .. } | Fate::Dropped { .. } | Fate::Cancelled => {
                 tries.gone.push(completion.seq)

@@ -38,12 +38,20 @@ CREATE TABLE delivery_shard (shard SMALLINT PRIMARY KEY, owner TEXT NOT NULL, un
 "#;
 
 /// On SQLite the notifier has a file of its own, with its own log of topic `history`.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "deliveries, states, position",
-    sqlite: &[SQLITE, store::position::SQLITE_SCHEMA, bus::outbox::SQLITE_SCHEMA],
-    postgres: &[POSTGRES, store::position::POSTGRES_SCHEMA],
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "deliveries, states, position",
+        sqlite: &[SQLITE, store::position::SQLITE_SCHEMA, bus::outbox::SQLITE_SCHEMA],
+        postgres: &[POSTGRES, store::position::POSTGRES_SCHEMA],
+    },
+    Migration {
+        version: 2,
+        name: "count of given up notifications",
+        sqlite: &["ALTER TABLE subscription_state ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0"],
+        postgres: &["ALTER TABLE subscription_state ADD COLUMN dropped BIGINT NOT NULL DEFAULT 0"],
+    },
+];
 
 /// Columns of a delivery in the order of [`super::row::PendingRow`].
 pub(super) const PENDING: &str =
@@ -51,4 +59,4 @@ pub(super) const PENDING: &str =
 
 /// Columns of a state in the order of [`crate::notification::DeliveryState`].
 pub(super) const STATE: &str = "times_sent, last_notification_us, last_success_us, last_success_code, \
-    last_failure_us, last_failure_reason, fails_counter, accepted_us, closed_revision";
+    last_failure_us, last_failure_reason, fails_counter, accepted_us, closed_revision, dropped";

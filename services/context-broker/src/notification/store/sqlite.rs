@@ -9,12 +9,15 @@ use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 use store::{SqlitePools, StoreError, position};
 
 use super::{
-    Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
+    Backlog, Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
     history_records,
-    row::{PendingRow, StateRow, States, pass, take_in, touched},
+    row::{BacklogRow, CountRow, PendingRow, StateRow, States, counted, immediate, pass, take_in, touched},
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
 };
-use crate::notification::pending::{Completion, Pending, SubscriptionKey};
+use crate::{
+    notification::pending::{Completion, Pending, SubscriptionKey},
+    subscription::SubscriptionId,
+};
 
 pub struct SqliteNotificationStore {
     pools: SqlitePools,
@@ -57,7 +60,11 @@ impl NotificationStore for SqliteNotificationStore {
         let mut states = load_states(&mut transaction, &touched(&intake.matches)).await?;
         let before = states.clone();
         let passed = pass(intake.matches, &mut states, intake.now_us);
-        let endpoints = insert(&mut transaction, &passed.deliveries).await?;
+        let (kept, immediate) = match intake.durable {
+            true => (passed.deliveries, Vec::new()),
+            false => (Vec::new(), immediate(passed.deliveries)),
+        };
+        let endpoints = insert(&mut transaction, &kept).await?;
         store_states(&mut transaction, &before, &states).await?;
         let records = history_records(intake.changes, passed.history);
         outbox::append_sqlite(&mut transaction, bus::HISTORY, &records).await?;
@@ -67,9 +74,10 @@ impl NotificationStore for SqliteNotificationStore {
         }
         Ok(Some(Recorded {
             endpoints,
-            deliveries: passed.deliveries.len() as u64,
+            deliveries: (kept.len() + immediate.len()) as u64,
             history_records: records.len() as u64,
             held_back: passed.held_back,
+            immediate,
         }))
     }
 
@@ -175,26 +183,70 @@ impl NotificationStore for SqliteNotificationStore {
 
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError> {
         // They come in the order of time, but for a few: the oldest are the first.
-        let aged = sqlx::query(
+        let mut transaction = self.pools.begin().await?;
+        let mut dropped: Vec<(String, String)> = sqlx::query_as(
             "DELETE FROM pending_delivery WHERE commit_time_us < ? AND seq IN \
-             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT ?)",
+             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT ?) RETURNING tenant, subscription",
         )
         .bind(bounds.not_before_us)
         .bind(ENFORCED_AT_ONCE)
-        .execute(&self.pools.writer)
+        .fetch_all(&mut *transaction)
         .await?;
-        let waiting = i64::try_from(self.pending().await?).unwrap_or(i64::MAX);
-        if waiting <= bounds.max_per_endpoint {
-            return Ok(aged.rows_affected());
+        let waiting: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&mut *transaction).await?;
+        if waiting > bounds.max_per_endpoint {
+            let surplus: Vec<(String, String)> = sqlx::query_as(
+                "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
+                 (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) WHERE place > ?) \
+                 RETURNING tenant, subscription",
+            )
+            .bind(bounds.max_per_endpoint)
+            .fetch_all(&mut *transaction)
+            .await?;
+            dropped.extend(surplus);
         }
-        let surplus = sqlx::query(
-            "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
-             (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) WHERE place > ?)",
+        let count = dropped.len() as u64;
+        if count > 0 {
+            sqlx::query(
+                "INSERT INTO subscription_state (tenant, subscription, times_sent, fails_counter, dropped) \
+                 SELECT value ->> 0, value ->> 1, 0, 0, value ->> 2 FROM json_each(?) WHERE true \
+                 ON CONFLICT (tenant, subscription) DO UPDATE SET dropped = dropped + excluded.dropped",
+            )
+            .bind(json(&counted(dropped)))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(count)
+    }
+
+    async fn backlog(
+        &self,
+        tenant: &Tenant,
+        only: Option<&SubscriptionId>,
+    ) -> Result<Vec<(SubscriptionKey, Backlog)>, StoreError> {
+        let rows: Vec<BacklogRow> = sqlx::query_as(
+            "SELECT tenant, subscription, count(*) AS pending, min(commit_time_us) AS oldest_us, \
+             max(attempts) AS attempts FROM pending_delivery WHERE tenant = ? AND (? IS NULL OR subscription = ?) \
+             GROUP BY tenant, subscription",
         )
-        .bind(bounds.max_per_endpoint)
-        .execute(&self.pools.writer)
+        .bind(tenant.as_str())
+        .bind(only.map(SubscriptionId::as_str))
+        .bind(only.map(SubscriptionId::as_str))
+        .fetch_all(&self.pools.reader)
         .await?;
-        Ok(aged.rows_affected() + surplus.rows_affected())
+        rows.into_iter().map(BacklogRow::decode).collect()
+    }
+
+    async fn longest(&self, limit: u32) -> Result<Vec<(SubscriptionKey, i64)>, StoreError> {
+        let rows: Vec<CountRow> = sqlx::query_as(
+            "SELECT tenant, subscription, count(*) AS count FROM pending_delivery GROUP BY tenant, subscription \
+             ORDER BY count DESC, tenant, subscription LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.pools.reader)
+        .await?;
+        rows.into_iter().map(CountRow::decode).collect()
     }
 
     async fn pending(&self) -> Result<u64, StoreError> {
@@ -249,7 +301,7 @@ async fn store_states(
                     s.last_success_us,
                 ),
                 (s.last_success_code, s.last_failure_us, s.last_failure_reason.as_deref()),
-                (s.fails_counter, s.accepted_us, s.closed_revision),
+                (s.fails_counter, s.accepted_us, s.closed_revision, s.dropped),
             )
         })
         .collect();
@@ -259,13 +311,14 @@ async fn store_states(
     let statement = format!(
         "INSERT INTO subscription_state (tenant, subscription, {STATE}) SELECT value ->> '$[0][0]', \
          value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[0][4]', value ->> '$[1][0]', \
-         value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]' \
+         value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]', \
+         value ->> '$[2][3]' \
          FROM json_each(?) WHERE true ON CONFLICT (tenant, subscription) DO UPDATE SET \
          times_sent = excluded.times_sent, last_notification_us = excluded.last_notification_us, \
          last_success_us = excluded.last_success_us, last_success_code = excluded.last_success_code, \
          last_failure_us = excluded.last_failure_us, last_failure_reason = excluded.last_failure_reason, \
          fails_counter = excluded.fails_counter, accepted_us = excluded.accepted_us, \
-         closed_revision = excluded.closed_revision"
+         closed_revision = excluded.closed_revision, dropped = excluded.dropped"
     );
     sqlx::query(AssertSqlSafe(statement)).bind(json(&changed)).execute(&mut **transaction).await?;
     Ok(())
@@ -282,9 +335,8 @@ async fn insert(
         for one in chunk {
             let Effect::Deliver(delivery) = &one.effect else { continue };
             let endpoint = delivery.target.endpoint();
-            endpoints.push(endpoint.to_owned());
             query = query
-                .bind(endpoint)
+                .bind(endpoint.clone().into_owned())
                 .bind(one.subscription.tenant.as_str())
                 .bind(one.subscription.id.as_str())
                 .bind(one.revision)
@@ -292,6 +344,7 @@ async fn insert(
                 .bind(json(&delivery.target))
                 .bind(&*delivery.body)
                 .bind(delivery.commit_time_us);
+            endpoints.push(endpoint.into_owned());
         }
         query.execute(&mut **transaction).await?;
     }

@@ -10,6 +10,8 @@ pub struct DeliveryState {
     pub last_failure_us: Option<i64>,
     pub last_failure_reason: Option<String>,
     pub fails_counter: i64,
+    /// Notifications that were given up.
+    pub dropped: i64,
     /// Commit time of the last change that passed the throttle.
     pub accepted_us: Option<i64>,
     /// The revision at which it became inactive: after its one shot, or after too many failures.
@@ -34,13 +36,16 @@ impl DeliveryState {
         let reason = match &completion.fate {
             Fate::Delivered { code } => {
                 self.last_success_us = Some(completion.at_us);
-                self.last_success_code = Some(i64::from(*code));
+                self.last_success_code = code.map(i64::from);
                 self.fails_counter = 0;
                 return false;
             }
-            Fate::Failed { reason, .. } | Fate::Dropped { reason } => reason,
+            Fate::Failed { reason } | Fate::Dropped { reason } => reason,
             Fate::Cancelled => return false,
         };
+        if matches!(completion.fate, Fate::Dropped { .. }) {
+            self.dropped += 1;
+        }
         self.last_failure_us = Some(completion.at_us);
         self.last_failure_reason = Some(reason.clone());
         self.fails_counter += 1;
@@ -66,7 +71,7 @@ mod tests {
     }
 
     fn failed() -> Fate {
-        Fate::Failed { reason: "Timeout was reached".to_owned(), code: None }
+        Fate::Failed { reason: "Timeout was reached".to_owned() }
     }
 
     #[test]
@@ -74,7 +79,7 @@ mod tests {
         let mut state = DeliveryState::default();
         assert!(!state.record(&completion(true, failed())));
         assert_eq!((state.times_sent, state.fails_counter), (1, 1));
-        assert!(!state.record(&completion(false, Fate::Delivered { code: 404 })));
+        assert!(!state.record(&completion(false, Fate::Delivered { code: Some(404) })));
         assert_eq!((state.times_sent, state.fails_counter, state.last_success_code), (1, 0, Some(404)));
     }
 

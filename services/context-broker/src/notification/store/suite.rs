@@ -10,8 +10,8 @@ use service_kit::{ManualClock, Tasks};
 use store::{PostgresConfig, group_commit::GroupCommitOptions, testing};
 
 use super::{
-    Bounds, Effect, Gate, HistoryPart, Intake, Match, NotificationStore, PostgresNotificationStore, Recorded,
-    SqliteNotificationStore,
+    Backlog, Bounds, Effect, Gate, HistoryPart, Intake, Match, NotificationStore, PostgresNotificationStore,
+    Recorded, SqliteNotificationStore,
 };
 use crate::notification::pending::{Completion, Fate, NewDelivery, Pending, SubscriptionKey, Target};
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 
 struct Bench {
     store: Arc<dyn NotificationStore>,
+    durable: bool,
     place: Place,
 }
 
@@ -35,7 +36,7 @@ impl Bench {
     async fn sqlite() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteNotificationStore::open(&dir.path().join("notifier.db")).await.unwrap();
-        Some(Self { store: Arc::new(store), place: Place::Sqlite { _dir: dir } })
+        Some(Self { store: Arc::new(store), durable: true, place: Place::Sqlite { _dir: dir } })
     }
 
     async fn postgres() -> Option<Self> {
@@ -52,7 +53,11 @@ impl Bench {
         PostgresStore::open(options, Arc::new(ManualClock::at_us(1)), &tasks).await.unwrap();
         let store = PostgresNotificationStore::open(&config(&url), &schema).await.unwrap();
         store.endpoints().await.unwrap();
-        Some(Self { store: Arc::new(store), place: Place::Postgres { url, schema, _tasks: tasks } })
+        Some(Self {
+            store: Arc::new(store),
+            durable: true,
+            place: Place::Postgres { url, schema, _tasks: tasks },
+        })
     }
 
     async fn record(&self, expected: Option<i64>, next: i64, matches: Vec<Match>) -> Option<Recorded> {
@@ -66,6 +71,7 @@ impl Bench {
             matches,
             changes: &changes,
             now_us: 5,
+            durable: self.durable,
         };
         self.store.record(intake).await.unwrap()
     }
@@ -90,6 +96,7 @@ fn delivery(commit_time_us: i64, gate: Gate) -> Match {
         url: format!("{ENDPOINT}?x=1"),
         headers: vec![("a".into(), "b".into())],
         timeout_ms: 7,
+        message: None,
     };
     let effect = Effect::Deliver(NewDelivery { target, lane: "l".into(), body: "{}".into(), commit_time_us });
     Match { subscription: key(), revision: 3, gate, commit_time_us, effect }
@@ -114,7 +121,7 @@ fn completion(pending: &Pending, fate: Fate, at_us: i64) -> Completion {
 }
 
 fn failed() -> Fate {
-    Fate::Failed { reason: "Timeout was reached".into(), code: None }
+    Fate::Failed { reason: "Timeout was reached".into() }
 }
 
 async fn effects_are_stored_with_the_position_they_were_made_for(bench: Bench) {
@@ -159,6 +166,17 @@ async fn one_change_makes_one_history_record_and_each_subscription_counts_it(ben
     assert_eq!(states, [(key(), state)]);
 }
 
+async fn what_is_not_kept_is_handed_back_and_counted(mut bench: Bench) {
+    bench.durable = false;
+    let recorded = bench.record(None, 1, vec![delivery(1, Gate::default())]).await.unwrap();
+    assert_eq!((recorded.deliveries, recorded.endpoints.len()), (1, 0));
+    assert_eq!(bench.store.pending().await.unwrap(), 0);
+    let tried = completion(&recorded.immediate[0], failed(), 9);
+    bench.store.complete(vec![tried]).await.unwrap();
+    let state = bench.store.state(&key()).await.unwrap();
+    assert_eq!((state.times_sent, state.fails_counter, state.last_failure_us), (1, 1, Some(9)));
+}
+
 async fn tries_change_the_state_and_the_queue(bench: Bench) {
     let open = Gate::default();
     bench.record(None, 1, (0..5).map(|n| delivery(n, open)).collect()).await.unwrap();
@@ -167,7 +185,7 @@ async fn tries_change_the_state_and_the_queue(bench: Bench) {
         .store
         .complete(vec![
             completion(&waiting[0], failed(), 10),
-            completion(&waiting[1], Fate::Delivered { code: 404 }, 11),
+            completion(&waiting[1], Fate::Delivered { code: Some(404) }, 11),
             completion(&waiting[2], Fate::Cancelled, 12),
         ])
         .await
@@ -191,6 +209,12 @@ async fn what_waits_is_cancelled_by_revision_and_bounded(bench: Bench) {
     assert_eq!(bench.store.enforce(bounds).await.unwrap(), 7);
     let kept: Vec<i64> = bench.waiting().await.iter().map(|pending| pending.commit_time_us).collect();
     assert_eq!(kept, [7, 8, 9], "the newest");
+    assert_eq!(bench.store.state(&key()).await.unwrap().dropped, 7);
+    let backlog = Backlog { pending: 3, oldest_us: 7, attempts: 0 };
+    assert_eq!(bench.store.backlog(&key().tenant, None).await.unwrap(), [(key(), backlog)]);
+    assert_eq!(bench.store.backlog(&key().tenant, Some(&key().id)).await.unwrap(), [(key(), backlog)]);
+    assert!(bench.store.backlog(&Tenant::default(), None).await.unwrap().is_empty());
+    assert_eq!(bench.store.longest(10).await.unwrap(), [(key(), 3)]);
     assert_eq!(bench.store.cancel(&key(), 4).await.unwrap(), 3);
     bench.record(Some(1), 2, vec![history(&json!({"a": 1})), delivery(1, open)]).await.unwrap();
     assert_eq!(bench.store.forget(&key()).await.unwrap(), 1);
@@ -240,5 +264,6 @@ suite!(
     gates_compare_with_what_is_stored,
     one_change_makes_one_history_record_and_each_subscription_counts_it,
     tries_change_the_state_and_the_queue,
+    what_is_not_kept_is_handed_back_and_counted,
     what_waits_is_cancelled_by_revision_and_bounded,
 );

@@ -1,0 +1,93 @@
+//! The templates of `httpCustom`, `mqttCustom` and `kafkaCustom`.
+
+use serde_json::{Map, Value};
+
+use super::{members, refuse_forbidden, string};
+use crate::{
+    Error,
+    subscription::{
+        macros::{MacroJson, MacroText},
+        ngsi_patch::NgsiPatch,
+        target::{Custom, CustomPayload, Transport},
+    },
+};
+
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+pub(super) fn custom(fields: &Map<String, Value>, url: &str, transport: &Transport) -> Result<Custom, Error> {
+    let mut custom = Custom { url: MacroText::parse(url), payload: payload(fields)?, ..Custom::default() };
+    if !matches!(transport, Transport::Mqtt(_)) {
+        let headers = pairs(fields, "headers")?;
+        custom.headers = headers
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), MacroText::parse_encoded(value)))
+            .collect();
+    }
+    if *transport == Transport::Http {
+        let qs = pairs(fields, "qs")?;
+        custom.qs =
+            qs.into_iter().map(|(name, value)| (MacroText::parse(name), MacroText::parse(value))).collect();
+        let method = fields.get("method").map(|value| string(value, "method")).transpose()?;
+        if method.is_some_and(|method| !METHODS.contains(&method)) {
+            return Err(Error::bad_request("unknown method httpCustom notification"));
+        }
+        custom.method = method.map(str::to_owned);
+    }
+    Ok(custom)
+}
+
+fn pairs<'a>(fields: &'a Map<String, Value>, field: &str) -> Result<Vec<(&'a str, &'a str)>, Error> {
+    let Some(value) = fields.get(field) else { return Ok(Vec::new()) };
+    let object = members(value, field)?;
+    if object.is_empty() {
+        return Err(Error::bad_request(format!("{field} is empty")));
+    }
+    let mut pairs = Vec::with_capacity(object.len());
+    for (key, value) in object {
+        let good = match field {
+            "headers" => {
+                refuse_forbidden(key, field)?;
+                key.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&b))
+            }
+            _ => true,
+        };
+        if key.is_empty() || !good {
+            return Err(Error::bad_request(format!("invalid name in {field}")));
+        }
+        pairs.push((key.as_str(), string(value, key)?));
+    }
+    Ok(pairs)
+}
+
+fn payload(fields: &Map<String, Value>) -> Result<CustomPayload, Error> {
+    let named = ["payload", "json", "ngsi"].iter().filter(|name| fields.contains_key(**name)).count();
+    if named > 1 {
+        return Err(Error::bad_request(
+            "only one of payload, json or ngsi fields accepted at the same time in httpCustom, mqttCustom or kafkaCustom",
+        ));
+    }
+    if let Some(value) = fields.get("json") {
+        if !value.is_object() && !value.is_array() {
+            return Err(Error::bad_request(
+                "json fields in httpCustom, mqttCustom or kafkaCustom must be object or array",
+            ));
+        }
+        return Ok(CustomPayload::Json(MacroJson::parse(value)));
+    }
+    if let Some(value) = fields.get("ngsi") {
+        return Ok(CustomPayload::Ngsi(Box::new(NgsiPatch::parse(members(value, "ngsi")?)?)));
+    }
+    match fields.get("payload") {
+        None => Ok(CustomPayload::Default),
+        Some(Value::Null) => Ok(CustomPayload::Nothing),
+        Some(value) => {
+            let text = string(value, "payload")?;
+            refuse_forbidden(text, "payload")?;
+            Ok(if text.is_empty() {
+                CustomPayload::Default
+            } else {
+                CustomPayload::Text(MacroText::parse_encoded(text))
+            })
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How notifications are delivered, as a client sees it: transient mode, health.
+
+use context_broker::NotificationMode;
+use serde_json::json;
+
+use crate::{
+    broker::{Broker, request},
+    sink::Sink,
+};
+
+async fn subscribed(broker: &Broker, url: &str) -> String {
+    let body = json!({
+        "subject": {"entities": [{"idPattern": ".*"}]},
+        "notification": {"http": {"url": url}, "attrsFormat": "keyValues"}
+    });
+    let reply = broker.send(request("POST /v2/subscriptions").json(&body.to_string())).await;
+    reply.header("location").unwrap().to_owned()
+}
+
+/// An address where nobody listens.
+async fn closed_url() -> String {
+    Sink::start().await.url("/")
+}
+
+#[tokio::test]
+async fn in_transient_mode_a_failed_notification_is_counted_and_forgotten() {
+    let broker = Broker::with(|config| config.notification.mode = NotificationMode::Transient).await;
+    let mut sink = Sink::start().await;
+    let (dead, alive) = (closed_url().await, sink.url("/"));
+    let (dead, alive) = (subscribed(&broker, &dead).await, subscribed(&broker, &alive).await);
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
+    assert!(sink.next().await.body.contains("E1"));
+    broker.given(r#"{"id":"E2","type":"T","a":{"value":1}}"#).await;
+    assert!(sink.next().await.body.contains("E2"));
+    let shown = broker.until(&dead, |body| body["notification"]["timesSent"] == 2).await;
+    assert_eq!(shown["notification"]["failsCounter"], 2, "one try each");
+    assert_eq!(shown["notification"]["lastFailureReason"], "Could not connect to server");
+    assert!(shown["notification"].get("lastSuccess").is_none());
+    let quiet = broker.until(&format!("{dead}?options=deliveryHealth"), |_| true).await;
+    assert_eq!(quiet["deliveryHealth"]["pending"], 0);
+    broker.until(&alive, |body| body["notification"]["timesSent"] == 2).await;
+}
+
+#[tokio::test]
+async fn in_transient_mode_any_status_is_a_success() {
+    let broker = Broker::with(|config| config.notification.mode = NotificationMode::Transient).await;
+    let mut sink = Sink::answering("503 Service Unavailable").await;
+    let path = subscribed(&broker, &sink.url("/")).await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
+    sink.next().await;
+    let shown = broker.until(&path, |body| body["notification"]["lastSuccessCode"] == 503).await;
+    assert!(shown["notification"].get("failsCounter").is_none());
+}
+
+#[tokio::test]
+async fn the_health_of_deliveries_is_shown_when_it_is_asked_for() {
+    let broker = Broker::start().await;
+    let path = subscribed(&broker, &closed_url().await).await;
+    let plain = broker.until(&path, |_| true).await;
+    assert!(plain.get("deliveryHealth").is_none());
+    let asked = format!("{path}?options=deliveryHealth");
+    let idle = json!({"state": "ok", "pending": 0, "attempts": 0, "dropped": 0});
+    assert_eq!(broker.until(&asked, |_| true).await["deliveryHealth"], idle);
+    for n in 0..3 {
+        broker.given(&format!(r#"{{"id":"E{n}","type":"T","a":{{"value":1}}}}"#)).await;
+    }
+    let stuck = |shown: &serde_json::Value| {
+        shown["deliveryHealth"]["pending"] == 3 && shown["deliveryHealth"]["state"] == "retrying"
+    };
+    let shown = broker.until(&asked, stuck).await;
+    let health = &shown["deliveryHealth"];
+    assert_eq!(health["lastFailureReason"], "Could not connect to server");
+    assert!(health["attempts"].as_u64().is_some_and(|attempts| attempts > 0));
+    assert_eq!(health["oldest"], "2026-01-31T10:00:00.000Z");
+    let list = broker.until("/v2/subscriptions?options=deliveryHealth,count", |_| true).await;
+    assert_eq!(list[0]["deliveryHealth"]["pending"], 3);
+}

@@ -1,0 +1,239 @@
+//! Notifications over https, MQTT and Kafka, with real peers.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bus::{Batch, Bus, ConsumeError, Consumed, Consumer, KafkaBus, KafkaConfig, Record};
+use context_broker::Config;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::{Value, json};
+use store::testing;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{Broker, request},
+    mosquitto::{DEADLINE, Mosquitto, free_port},
+    sink::{Received, answer},
+};
+
+async fn subscribed(broker: &Broker, notification: &Value) -> String {
+    let body = json!({"subject": {"entities": [{"idPattern": ".*"}]}, "notification": notification});
+    let reply = broker.send(request("POST /v2/subscriptions").json(&body.to_string())).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    reply.header("location").unwrap().to_owned()
+}
+
+/// A receiver behind TLS whose certificate is its own authority.
+struct SecureSink {
+    url: String,
+    received: mpsc::Receiver<Received>,
+    /// Its certificate, PEM.
+    ca_file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl SecureSink {
+    async fn start() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let ca_file = dir.path().join("ca.pem");
+        std::fs::write(&ca_file, cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/in", listener.local_addr().unwrap().port());
+        let (sender, received) = mpsc::channel(10);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, sender) = (acceptor.clone(), sender.clone());
+                tokio::spawn(async move {
+                    // A client that does not trust it breaks off.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        answer(stream, sender, "200 OK").await;
+                    }
+                });
+            }
+        });
+        Self { url, received, ca_file, _dir: dir }
+    }
+}
+
+#[tokio::test]
+async fn an_https_receiver_whose_authority_is_known_is_notified() {
+    let sink = SecureSink::start().await;
+    for trust in [
+        Box::new(|config: &mut Config| config.notification.ca_file.clone_from(&sink.ca_file))
+            as Box<dyn Fn(&mut Config)>,
+        Box::new(|config: &mut Config| config.notification.insecure_tls = true),
+    ] {
+        let broker = Broker::with(trust).await;
+        let path = subscribed(&broker, &json!({"http": {"url": sink.url}})).await;
+        broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
+        let shown = broker.until(&path, |body| body["notification"]["lastSuccessCode"] == 200).await;
+        assert!(shown["notification"].get("lastFailure").is_none());
+    }
+    let mut received = sink.received;
+    for _ in 0..2 {
+        assert_eq!(received.recv().await.unwrap().line, "POST /in HTTP/1.1");
+    }
+}
+
+#[tokio::test]
+async fn an_https_receiver_that_nobody_vouches_for_is_not_told_anything() {
+    let (broker, mut sink) = (Broker::start().await, SecureSink::start().await);
+    let path = subscribed(&broker, &json!({"http": {"url": sink.url}})).await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
+    let shown = broker.until(&path, |body| body["notification"]["lastFailure"].is_string()).await;
+    assert_eq!(
+        shown["notification"]["lastFailureReason"],
+        "SSL peer certificate or SSH remote key was not OK"
+    );
+    assert!(sink.received.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mqtt_notifications_have_topic_body_and_counters() {
+    let Some(mosquitto) = Mosquitto::start(Some(("ann", "secret"))).await else { return };
+    let mut received = mosquitto.listen("#", Some(("ann", "secret"))).await;
+    let broker = Broker::start().await;
+    let url = format!("mqtt://localhost:{}", mosquitto.port);
+    let login = |mut target: Value| {
+        target["url"] = json!(url);
+        target["user"] = json!("ann");
+        target["passwd"] = json!("secret");
+        target
+    };
+    let plain = json!({"mqtt": login(json!({"topic": "plain/t", "qos": 1})), "attrsFormat": "keyValues"});
+    let plain = subscribed(&broker, &plain).await;
+    let custom = login(
+        json!({"topic": "custom/${type}/${id|lowercase}", "qos": 2, "retain": true, "payload": "a is ${a}"}),
+    );
+    subscribed(&broker, &json!({"mqttCustom": custom})).await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
+    let mut got = Vec::new();
+    for _ in 0..2 {
+        let publish = tokio::time::timeout(DEADLINE, received.recv()).await.unwrap().unwrap();
+        got.push((publish.topic, String::from_utf8(publish.payload.to_vec()).unwrap()));
+    }
+    got.sort();
+    let id = plain.rsplit('/').next().unwrap();
+    let ordinary = format!(r#"{{"subscriptionId":"{id}","data":[{{"id":"E1","type":"T","a":7}}]}}"#);
+    assert_eq!(got, [("custom/T/e1".to_owned(), "a is 7".to_owned()), ("plain/t".to_owned(), ordinary)]);
+    let shown = broker.until(&plain, |body| body["notification"]["lastSuccess"].is_string()).await;
+    assert_eq!(shown["notification"]["timesSent"], 1);
+    assert!(shown["notification"].get("lastSuccessCode").is_none(), "there are no codes");
+    assert_eq!(
+        shown["notification"]["mqtt"],
+        json!({"url": url, "topic": "plain/t", "qos": 1, "retain": false, "user": "ann", "passwd": "*****"})
+    );
+}
+
+#[tokio::test]
+async fn an_mqtt_server_that_is_away_gets_what_waited_once_it_is_there() {
+    let Some(mut mosquitto) = Mosquitto::start(None).await else { return };
+    let broker = Broker::start().await;
+    let url = format!("mqtt://127.0.0.1:{}", mosquitto.port);
+    mosquitto.stop();
+    let path = subscribed(
+        &broker,
+        &json!({"mqtt": {"url": url, "topic": "t", "qos": 1}, "attrsFormat": "simplifiedKeyValues"}),
+    )
+    .await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
+    let shown = broker.until(&path, |body| body["notification"]["failsCounter"].is_number()).await;
+    assert!(shown["notification"].get("lastFailureReason").is_none(), "reasons are for HTTP only");
+    let health = broker.until(&format!("{path}?options=deliveryHealth"), |_| true).await;
+    assert_eq!(health["deliveryHealth"]["lastFailureReason"], "Could not connect to server");
+    mosquitto.restart().await;
+    // It may have come before somebody listens; it is kept for nobody, so only the counters tell.
+    let shown = broker.until(&path, |body| body["notification"]["lastSuccess"].is_string()).await;
+    assert_eq!(shown["notification"]["timesSent"], 1);
+}
+
+/// Hands on the records of a topic, from its start.
+struct Collector(mpsc::Sender<Record>);
+
+#[async_trait::async_trait]
+impl Consumer for Collector {
+    async fn position(&self, _: &str, _: i32) -> Result<Option<i64>, ConsumeError> {
+        Ok(None)
+    }
+
+    async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError> {
+        for record in &batch.records {
+            self.0.send(record.clone()).await.unwrap();
+        }
+        Ok(Consumed::Stored)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_notifications_have_topic_key_headers_and_body() {
+    let Some(servers) = testing::server("TEST_KAFKA_BROKERS") else { return };
+    let broker = Broker::start().await;
+    let url = format!("kafka://{servers}");
+    let topic = testing::fresh_schema("notified");
+    let plain = json!({"kafka": {"url": url, "topic": topic}, "attrsFormat": "keyValues"});
+    let plain = subscribed(&broker, &plain).await;
+    let custom = json!({"kafkaCustom": {
+        "url": url, "topic": format!("{topic}-${{type|lowercase}}"), "key": "${id}", "json": {"a": "${a}"},
+        "headers": {"X-A": "${a+1}", "Fiware-Servicepath": ""}
+    }});
+    let custom = subscribed(&broker, &custom).await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
+    for path in [&plain, &custom] {
+        broker.until(path, |body| body["notification"]["lastSuccess"].is_string()).await;
+    }
+    let record = first_record(&servers, &topic).await;
+    let id = plain.rsplit('/').next().unwrap();
+    let ordinary = format!(r#"{{"subscriptionId":"{id}","data":[{{"id":"E1","type":"T","a":7}}]}}"#);
+    assert_eq!((&*record.payload, &*record.key), (ordinary.as_bytes(), &b""[..]));
+    let header = |record: &Record, name: &str| {
+        record.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
+    };
+    assert_eq!(header(&record, "Fiware-Servicepath").as_deref(), Some("/"));
+    assert_eq!(header(&record, "Ngsiv2-AttrsFormat").as_deref(), Some("keyValues"));
+    assert!(header(&record, "Fiware-Correlator").unwrap().ends_with("; cbnotif=1"));
+    let record = first_record(&servers, &format!("{topic}-t")).await;
+    assert_eq!((&*record.payload, &*record.key), (&br#"{"a":7}"#[..], &b"E1"[..]));
+    assert_eq!(header(&record, "X-A").as_deref(), Some("8"));
+    assert_eq!(header(&record, "Fiware-Servicepath"), None);
+}
+
+async fn first_record(servers: &str, topic: &str) -> Record {
+    let bus = KafkaBus::new(KafkaConfig::new(servers)).unwrap();
+    let (sender, mut received) = mpsc::channel(10);
+    let stop = CancellationToken::new();
+    let reading = async {
+        bus.consume(topic, topic, Arc::new(Collector(sender)), stop.clone()).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let first = async {
+        tokio::select! {
+            record = received.recv() => record.unwrap(),
+            () = reading => unreachable!("it reads until it is stopped"),
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), first).await.expect("a record in time")
+}
+
+#[tokio::test]
+async fn a_kafka_cluster_that_is_away_is_a_failure_that_shows() {
+    let broker = Broker::with(|config| config.notification.kafka_timeout_ms = 300).await;
+    let url = format!("kafka://127.0.0.1:{}", free_port().await);
+    let path = subscribed(&broker, &json!({"kafka": {"url": url, "topic": "t"}})).await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
+    let shown = broker.until(&path, |body| body["notification"]["failsCounter"].is_number()).await;
+    assert_eq!(shown["notification"]["timesSent"], 1);
+}
