@@ -39,6 +39,17 @@ fn forbidden(package: &str) -> Vec<&'static str> {
         "thingmesh-soft-state" => {
             vec!["axum", "rdkafka", "sqlx", "thingmesh-ngsi", "thingmesh-bus", "thingmesh-store"]
         }
+        "thingmesh-mqtt" => {
+            vec![
+                "axum",
+                "rdkafka",
+                "redis",
+                "sqlx",
+                "thingmesh-ngsi",
+                "thingmesh-bus",
+                "thingmesh-service-kit",
+            ]
+        }
         "thingmesh-launch" => vec!["rdkafka", "redis", "sqlx", "thingmesh-ngsi"],
         service if SERVICES.contains(&service) => vec!["rdkafka", "redis"],
         "thingmesh" => vec!["rdkafka", "redis", "sqlx"],

@@ -114,6 +114,8 @@ pub struct RequestContext {
     pub trace: TraceContext,
     /// `Fiware-Correlator`: the client's, or a new UUID.
     pub correlator: Arc<str>,
+    /// Where the broker keeps the request's `X-Auth-Token`; never the token.
+    pub token_ref: Option<Arc<str>>,
     /// The logical service at work, such as `context-broker`.
     pub service: &'static str,
 }
@@ -131,12 +133,17 @@ impl RequestContext {
             None => new_correlator(),
         };
         let trace = TraceContext::from_headers(headers).unwrap_or_else(|| TraceContext::generate(true));
-        Self { trace, correlator, service }
+        Self { trace, correlator, token_ref: None, service }
     }
 
     /// The context of work that no request caused.
     pub fn background(service: &'static str) -> Self {
-        Self { trace: TraceContext::generate(true), correlator: new_correlator(), service }
+        Self {
+            trace: TraceContext::generate(true),
+            correlator: new_correlator(),
+            token_ref: None,
+            service,
+        }
     }
 
     /// The context of the request being handled by this task, if any.

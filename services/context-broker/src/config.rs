@@ -4,7 +4,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use service_kit::http::HttpLimits;
+use service_kit::{config::Secret, http::HttpLimits};
 use store::StoreConfig;
 
 use crate::{administration::AdministrationConfig, forwarding::ForwardingConfig, quota::QuotaConfig};
@@ -108,6 +108,11 @@ pub struct NotificationConfig {
     pub kafka_timeout_ms: u64,
     /// A Kafka connection that nobody used for this long is closed, seconds.
     pub kafka_max_idle_s: u64,
+    /// How long an `X-Auth-Token` is kept, sealed, for the notifications of its request, seconds.
+    pub token_lifetime_s: u64,
+    /// What it is sealed with: base64 of 32 bytes, the same for all replicas. Empty: a key of the process's own, so that a
+    /// notification that outlives the process goes without it.
+    pub token_key: Secret,
     /// Whether templates of custom notifications are filled; if not, they are sent as plain ones.
     pub custom: bool,
 }
@@ -170,6 +175,8 @@ impl Default for NotificationConfig {
             mqtt_max_idle_s: 3_600,
             kafka_timeout_ms: 5_000,
             kafka_max_idle_s: 2_592_000,
+            token_lifetime_s: 300,
+            token_key: Secret::default(),
             custom: true,
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     registration::{RegistrationId, Registrations},
     store::{ContextStore, SystemStore},
     subscription::{self, Registry, SubscriptionId, SubscriptionView},
+    tokens::Tokens,
     update::{Applied, Operation, Write},
 };
 
@@ -31,6 +32,7 @@ pub struct Core {
     pub(crate) subscriptions: Arc<Registry>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: BrokerMetrics,
+    pub(crate) tokens: Arc<Tokens>,
     /// A query that reads longer is refused, milliseconds; 0 = never.
     pub(crate) query_ms: u64,
     pub(crate) administration: Arc<Administration>,

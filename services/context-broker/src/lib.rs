@@ -27,14 +27,13 @@ mod start;
 pub mod store;
 mod stores;
 pub mod subscription;
+mod tokens;
 pub mod update;
 mod upkeep;
 
 pub use crate::core::Core;
 pub use administration::AdministrationConfig;
-pub use config::{
-    CommitConfig, Config, HistoryConfig, NotificationConfig, NotificationMode, QueryConfig,
-};
+pub use config::{CommitConfig, Config, HistoryConfig, NotificationConfig, NotificationMode, QueryConfig};
 pub use error::{StartError, WriteError, is_retryable};
 pub use forwarding::ForwardingConfig;
 pub use originals::{Originals, read_originals};

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use service_kit::metrics::{Metrics, seconds_histogram};
 
-use crate::{administration::Outgoing, update::Applied};
+use crate::{administration::Outgoing, notification::SubscriptionKey, update::Applied};
 
 const SERVICE: &str = "context-broker";
 
@@ -25,6 +25,13 @@ pub(crate) struct Forward {
     outcome: &'static str,
 }
 
+/// One subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSubscription {
+    tenant: String,
+    subscription: String,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct BrokerMetrics {
@@ -36,6 +43,7 @@ pub(crate) struct BrokerMetrics {
     dropped: Counter,
     cancelled: Counter,
     pending: Gauge,
+    pending_by_subscription: Family<OfSubscription, Gauge>,
     notifier_lag: Gauge,
     history_records: Counter,
     cache_bytes: Gauge<u64, AtomicU64>,
@@ -56,6 +64,7 @@ impl BrokerMetrics {
             dropped: Counter::default(),
             cancelled: Counter::default(),
             pending: Gauge::default(),
+            pending_by_subscription: Family::default(),
             notifier_lag: Gauge::default(),
             history_records: Counter::default(),
             cache_bytes: Gauge::default(),
@@ -83,6 +92,11 @@ impl BrokerMetrics {
                 all.cancelled,
             );
             registry.register("pending_deliveries", "Notifications that wait to be sent", all.pending);
+            registry.register(
+                "subscription_pending_deliveries",
+                "Notifications that wait to be sent, of the subscriptions for which most wait",
+                all.pending_by_subscription,
+            );
             registry.register("notifier_lag", "Changes that the notifier has not seen yet", all.notifier_lag);
             registry.register("history_records", "Changes handed to the history", all.history_records);
             registry.register_with_unit("entity_cache", "Entities in memory", Unit::Bytes, all.cache_bytes);
@@ -154,6 +168,18 @@ impl BrokerMetrics {
 
     pub(crate) fn pending(&self, count: u64) {
         self.pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Takes the place of what was told before.
+    pub(crate) fn longest_backlogs(&self, backlogs: Vec<(SubscriptionKey, i64)>) {
+        self.pending_by_subscription.clear();
+        for (key, pending) in backlogs {
+            let labels = OfSubscription {
+                tenant: key.tenant.as_str().to_owned(),
+                subscription: key.id.as_str().to_owned(),
+            };
+            self.pending_by_subscription.get_or_create(&labels).set(pending);
+        }
     }
 
     pub(crate) fn notifier_lag(&self, records: u64) {

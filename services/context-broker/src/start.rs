@@ -23,6 +23,7 @@ use crate::{
     registration::Registrations,
     stores,
     subscription::Registry,
+    tokens::Tokens,
     upkeep::Upkeep,
 };
 
@@ -86,12 +87,16 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         default_timeout: Duration::from_millis(config.notification.timeout_ms),
     };
     let own_history = OwnHistory::new(&config.history);
+    let lifetime = Duration::from_secs(config.notification.token_lifetime_s);
+    let tokens = Tokens::new(config.notification.token_key.expose(), deps.soft_state.clone(), lifetime);
+    let tokens = Arc::new(tokens.map_err(|error| StartError::Config(error.to_string()))?);
     let notifier = Arc::new(notification::start(
         registry.clone(),
         own_history,
         config.notification.custom,
         options,
         senders(config),
+        tokens.clone(),
         tasks,
     ));
     let (bus, stop) = (deps.bus.clone(), tasks.stop_token());
@@ -113,6 +118,7 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         subscriptions: registry,
         clock: deps.clock.clone(),
         metrics,
+        tokens,
         query_ms: config.query.max_ms,
         administration,
         system: stores.system,

@@ -1,6 +1,12 @@
 //! Work that nobody asks for: expired entities, bounds of what waits, gauges, readiness.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bus::{Bus, CONTEXT_CHANGES};
 use service_kit::{Clock, Readiness, Tasks};
@@ -16,6 +22,10 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(1);
+/// Rounds between two looks at the backlogs of subscriptions.
+const BACKLOGS_EVERY: u64 = 5;
+/// Subscriptions whose backlog is told.
+const BACKLOGS_TOLD: u32 = 100;
 /// Sweeps of expired entities in one round, at most.
 const SWEEPS: usize = 20;
 
@@ -28,6 +38,7 @@ pub(crate) struct Upkeep {
     metrics: BrokerMetrics,
     max_age_us: i64,
     max_per_endpoint: i64,
+    rounds: AtomicU64,
 }
 
 impl Upkeep {
@@ -49,6 +60,7 @@ impl Upkeep {
                 .unwrap_or(i64::MAX)
                 .saturating_mul(1_000_000),
             max_per_endpoint: i64::from(config.notification.max_per_endpoint),
+            rounds: AtomicU64::new(0),
         };
         tasks.spawn("context-broker.upkeep", upkeep.run(tasks.stop_token()));
     }
@@ -69,6 +81,19 @@ impl Upkeep {
         }
     }
 
+    /// Which subscriptions keep most waiting; not in every round, because it counts all that waits.
+    async fn tell_backlogs(&self, waiting: u64) -> Result<(), StoreError> {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        if round % BACKLOGS_EVERY == 0 {
+            let longest = match waiting {
+                0 => Vec::new(),
+                _ => self.registry.deliveries.longest(BACKLOGS_TOLD).await?,
+            };
+            self.metrics.longest_backlogs(longest);
+        }
+        Ok(())
+    }
+
     async fn round(&self) -> Result<(), StoreError> {
         self.registry.store.check().await?;
         self.registry.deliveries.check().await?;
@@ -82,6 +107,7 @@ impl Upkeep {
         self.registry.follow(self.system.subscription_epochs().await?).await?;
         let waiting = self.registry.deliveries.pending().await?;
         self.metrics.pending(waiting);
+        self.tell_backlogs(waiting).await?;
         if waiting > 0 {
             let bounds = Bounds {
                 not_before_us: now_us.saturating_sub(self.max_age_us),

@@ -74,6 +74,7 @@ impl Mosquitto {
     /// Everything that is published under `topic` from now on.
     pub(crate) async fn listen(&self, topic: &str, login: Option<(&str, &str)>) -> mpsc::Receiver<Publish> {
         let mut options = MqttOptions::new("listener", "127.0.0.1", self.port);
+        options.set_max_packet_size(1 << 20, 1 << 20);
         if let Some((user, password)) = login {
             options.set_credentials(user, password);
         }

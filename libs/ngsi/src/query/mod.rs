@@ -5,6 +5,7 @@ mod evaluate;
 mod language;
 mod order;
 mod pattern;
+mod pattern_matcher;
 mod selector;
 mod value;
 

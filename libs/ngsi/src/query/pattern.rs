@@ -6,18 +6,16 @@
 
 use std::fmt;
 
-use regex::{Regex, RegexBuilder};
+use super::pattern_matcher::{Matcher, literal_prefix};
 
 /// Longest pattern text in bytes.
 const MAX_PATTERN_LEN: usize = 1024;
-/// Most memory for a compiled pattern, in bytes.
-const MAX_COMPILED: usize = 256 * 1024;
 
 /// A compiled, unanchored pattern.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
-    regex: Regex,
+    matcher: Matcher,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,13 +27,11 @@ impl Pattern {
         if text.len() > MAX_PATTERN_LEN || text.starts_with("(?") {
             return Err(PatternError);
         }
-        let regex = RegexBuilder::new(&translate(text))
-            .size_limit(MAX_COMPILED)
-            .dfa_size_limit(MAX_COMPILED)
-            .nest_limit(50)
-            .build()
-            .map_err(|_| PatternError)?;
-        Ok(Self { text: text.to_owned(), regex })
+        let matcher = match Matcher::plain(text) {
+            Some(plain) => plain,
+            None => Matcher::regex(&translate(text))?,
+        };
+        Ok(Self { text: text.to_owned(), matcher })
     }
 
     /// As it was written.
@@ -44,7 +40,12 @@ impl Pattern {
     }
 
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        self.matcher.is_match(text)
+    }
+
+    /// What every text begins with that it matches; empty if nothing is known.
+    pub fn literal_prefix(&self) -> &str {
+        literal_prefix(&self.text)
     }
 
     /// Whether it surely matches everything, so that a store needs no check.

@@ -24,7 +24,8 @@ pub use delivery::{Envelope, Means, Notification};
 pub use macros::{JexlCondition, MacroJson, MacroText};
 pub use matching::ChangeView;
 pub use model::{
-    AttrsFormat, Condition, GeoCondition, NotificationSpec, Status, Subject, SubjectEntity, Subscription, SubscriptionPatch,
+    AttrsFormat, Condition, GeoCondition, NotificationSpec, Status, Subject, SubjectEntity, Subscription,
+    SubscriptionPatch,
 };
 pub use ngsi_patch::NgsiPatch;
 pub use show::{Counters, DeliveryHealth, write_subscription};

@@ -1,6 +1,8 @@
 //! A request, read and checked in the original's order: characters of the path, service path, content type, query
 //! parameters, size, `Accept`, `Content-Type` where there is no body, length, path and method, tenant, body.
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, HttpBody},
     extract::Request,
@@ -24,6 +26,7 @@ use super::{
     params::Params,
     resource::{self, Parts, Resource},
 };
+use crate::tokens::MAX_TOKEN;
 
 pub(super) struct Call {
     pub(super) method: Method,
@@ -34,6 +37,8 @@ pub(super) struct Call {
     pub(super) tenant: Tenant,
     pub(super) body: Bytes,
     pub(super) body_is_text: bool,
+    /// Where the `X-Auth-Token` of a write is kept.
+    token_ref: Option<Arc<str>>,
     /// `Ngsiv2-AttrsFormat`: how a notification was rendered.
     pub(super) attrs_format: Option<HeaderValue>,
     service_paths: Option<Vec<PathPattern>>,
@@ -85,7 +90,12 @@ impl Call {
             api.core.quotas.request(&tenant).await.map_err(refuse)?;
         }
         let body = if checked.has_payload { payload(api, body).await.map_err(refuse)? } else { Bytes::new() };
+        let token_ref = match head.method {
+            Method::GET | Method::HEAD => None,
+            _ => keep_token(api, &tenant, &head.headers).await,
+        };
         Ok(Self {
+            token_ref,
             method: head.method,
             resource,
             parts,
@@ -193,8 +203,20 @@ impl Call {
 
     /// The context that the listener gave this request.
     pub(super) fn cause(&self) -> RequestContext {
-        RequestContext::current().unwrap_or_else(|| RequestContext::background("context-broker"))
+        let current = RequestContext::current();
+        let context = current.unwrap_or_else(|| RequestContext::background("context-broker"));
+        RequestContext { token_ref: self.token_ref.clone(), ..context }
     }
+}
+
+/// Keeps the token for the notifications that the request causes.
+async fn keep_token(api: &Api, tenant: &Tenant, headers: &HeaderMap) -> Option<Arc<str>> {
+    let token = headers.get("x-auth-token")?.to_str().ok()?;
+    if token.is_empty() || token.len() > MAX_TOKEN {
+        return None;
+    }
+    let core = &api.core;
+    core.tokens.keep(tenant, token, core.now_us()).await.map(Into::into)
 }
 
 struct Checked {

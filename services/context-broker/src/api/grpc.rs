@@ -127,7 +127,7 @@ fn write_of(update: v1::EntityUpdate, call: &RequestContext) -> Result<Write, Er
     Ok(Write {
         scope: Scope::new(tenant, path),
         operation: Operation { measure_id, ..Operation::new(action, entity) },
-        cause: RequestContext { trace, correlator, service: "context-broker" },
+        cause: RequestContext { trace, correlator, token_ref: None, service: "context-broker" },
     })
 }
 

@@ -152,8 +152,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> Answer {
             if io.kind() == std::io::ErrorKind::TimedOut {
                 return Answer::Failed("Timeout was reached");
             }
-            // An I/O error hides what it was made of from `source`.
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_error(io) {
                 return Answer::Failed(match tls {
                     rustls::Error::InvalidCertificate(_) => {
                         "SSL peer certificate or SSH remote key was not OK"
@@ -169,6 +168,12 @@ fn classify(error: &hyper_util::client::legacy::Error) -> Answer {
     } else {
         Answer::Failed("Failure when receiving data from the peer")
     }
+}
+
+/// An I/O error hides what it was made of from `source`; it may be made of another one.
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref().or_else(|| tls_error(inner.downcast_ref()?))
 }
 
 #[cfg(test)]

@@ -15,10 +15,11 @@ use super::{
     completion::Recorder,
     endpoint::{Endpoint, completion},
     pending::{Fate, Pending},
+    reveal::reveal,
     sender::Sender,
     store::NotificationStore,
 };
-use crate::{metrics::BrokerMetrics, subscription::Registry};
+use crate::{metrics::BrokerMetrics, subscription::Registry, tokens::Tokens};
 
 /// How deliveries are made.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,7 @@ pub(super) struct Delivery {
     pub(super) registry: Arc<Registry>,
     pub(super) recorder: GroupCommit<Recorder>,
     pub(super) sender: Sender,
+    pub(super) tokens: Arc<Tokens>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: BrokerMetrics,
 }
@@ -64,7 +66,13 @@ impl Delivery {
             given => Duration::from_millis(given),
         };
         let entry = self.registry.known(&pending.subscription);
-        let answer = self.sender.send(pending, entry.as_deref(), timeout).await;
+        let answer = match &pending.target.token {
+            None => self.sender.send(pending, entry.as_deref(), timeout).await,
+            Some(sealed) => {
+                let revealed = reveal(pending, sealed, &self.tokens, now_us);
+                self.sender.send(&revealed, entry.as_deref(), timeout).await
+            }
+        };
         self.metrics.notification(answer.outcome());
         match answer {
             // Fire and forget takes any status for a success.

@@ -16,7 +16,10 @@ use super::{
     pending::{Message, NewDelivery, SubscriptionKey, Target},
     store::{Effect, Gate, HistoryPart, Match},
 };
-use crate::subscription::{Entry, TenantIndex};
+use crate::{
+    subscription::{Entry, TenantIndex},
+    tokens::SealedToken,
+};
 
 const USER_AGENT: &str = concat!("orion/4.7.0 thingmesh/", env!("CARGO_PKG_VERSION"));
 const TIME_INDEX_HEADER: &str = "fiware-timeindex-attribute";
@@ -40,11 +43,23 @@ struct Parsed {
     alteration: Alteration,
 }
 
+/// A change that is told, with all that goes into its messages.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    /// Index of the change in the batch.
+    place: usize,
+    change: &'a ContextChange,
+    parsed: &'a Parsed,
+    trace: &'a TraceContext,
+    tenant: &'a Tenant,
+}
+
 impl Matcher {
     pub(super) fn prepare(
         &self,
         mut changes: Vec<ContextChange>,
         indexes: &HashMap<String, (Tenant, Arc<TenantIndex>)>,
+        tokens: &HashMap<String, SealedToken>,
     ) -> Prepared {
         let mut matches = Vec::new();
         let mut counted: HashMap<String, u32> = HashMap::new();
@@ -72,7 +87,9 @@ impl Matcher {
                 *count += 1;
                 let correlator = format!("{}; cbnotif={count}", change.correlator);
                 let subscription = SubscriptionKey { tenant: tenant.clone(), id: entry.id.clone() };
-                let effect = self.effect(entry, place, change, &parsed, &trace, tenant, &correlator);
+                let told = Told { place, change, parsed: &parsed, trace: &trace, tenant };
+                let token = tokens.get(&change.token_ref);
+                let effect = self.effect(entry, &told, &correlator, token);
                 matches.push(Match {
                     subscription,
                     revision: entry.revision,
@@ -86,17 +103,14 @@ impl Matcher {
         Prepared { changes, matches }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one notification")]
     fn effect(
         &self,
         entry: &Entry,
-        place: usize,
-        change: &ContextChange,
-        parsed: &Parsed,
-        trace: &TraceContext,
-        tenant: &Tenant,
+        told: &Told<'_>,
         correlator: &str,
+        token: Option<&SealedToken>,
     ) -> Effect {
+        let Told { place, change, parsed, trace, tenant } = *told;
         let view = view(change, parsed);
         let subscription = &entry.subscription;
         let target = &subscription.notification.target;
@@ -120,7 +134,7 @@ impl Matcher {
             tenant,
             correlator,
             user_agent: USER_AGENT,
-            auth_token: None,
+            auth_token: token.map(|token| token.reference.as_str()),
             custom: self.custom,
         };
         let rendered = subscription.notification(&view, &envelope);
@@ -130,7 +144,14 @@ impl Matcher {
         }
         let (method, message) = carrier(&subscription.notification, rendered.means);
         Effect::Deliver(NewDelivery {
-            target: Target { method, url: rendered.url, headers, timeout_ms: target.timeout_ms, message },
+            target: Target {
+                method,
+                url: rendered.url,
+                headers,
+                timeout_ms: target.timeout_ms,
+                message,
+                token: token.cloned(),
+            },
             lane: format!("{}{}/{}/{}", entry.id, change.service_path, change.entity_id, change.entity_type),
             body: rendered.body.into(),
             commit_time_us: change.commit_time_us,

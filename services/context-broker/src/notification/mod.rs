@@ -24,6 +24,7 @@ mod notifier;
 mod own_history;
 mod pending;
 mod progress;
+mod reveal;
 mod sender;
 mod store;
 mod target;
@@ -45,7 +46,7 @@ pub use store::{
 pub(crate) use target::{GuardedResolver, Refused as RefusedTarget, check_host};
 pub use tls::TlsOptions;
 
-use crate::subscription::Registry;
+use crate::{subscription::Registry, tokens::Tokens};
 
 /// Consumer group of topic `context.changes`.
 pub const NOTIFIER_GROUP: &str = "notifier";
@@ -57,6 +58,7 @@ pub(crate) fn start(
     custom: bool,
     options: DeliveryOptions,
     senders: SenderOptions,
+    tokens: Arc<Tokens>,
     tasks: &Tasks,
 ) -> Notifier {
     let recorder = completion::Recorder { store: registry.deliveries.clone() };
@@ -72,6 +74,7 @@ pub(crate) fn start(
         registry: registry.clone(),
         recorder,
         sender: sender::Sender::new(senders),
+        tokens: tokens.clone(),
         clock: registry.clock.clone(),
         metrics: registry.metrics.clone(),
     };
@@ -80,6 +83,7 @@ pub(crate) fn start(
         durable: options.durable,
         caller: delivery::Dispatcher::spawn(delivery.clone(), tasks),
         immediate: immediate::Immediate::spawn(delivery, tasks),
+        tokens,
     };
     Notifier::new(registry, matching::Matcher { own_history, custom }, ways)
 }

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     metrics::BrokerMetrics,
     subscription::{Registry, TenantIndex},
+    tokens::{SealedToken, Tokens},
 };
 
 /// Entities whose last version is remembered, so that a change which the bus brings twice is told once.
@@ -32,6 +33,7 @@ pub(super) struct Ways {
     pub(super) durable: bool,
     pub(super) caller: Caller,
     pub(super) immediate: Immediate,
+    pub(super) tokens: Arc<Tokens>,
 }
 
 pub(crate) struct Notifier {
@@ -121,9 +123,10 @@ impl Notifier {
         changes: Vec<ContextChange>,
         indexes: Indexes,
     ) -> Result<(Vec<ContextChange>, Vec<Match>), ConsumeError> {
+        let tokens = self.tokens(&changes).await;
         let matcher = self.matcher.clone();
         let work = move || {
-            let Prepared { changes, matches } = matcher.prepare(changes, &indexes);
+            let Prepared { changes, matches } = matcher.prepare(changes, &indexes, &tokens);
             (changes, matches)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| ConsumeError(error.to_string()))
@@ -150,6 +153,22 @@ struct Head {
     removed: Vec<String>,
 }
 
+impl Notifier {
+    /// The tokens that the changes name, by reference.
+    async fn tokens(&self, changes: &[ContextChange]) -> HashMap<String, SealedToken> {
+        let named: HashMap<&str, &str> = changes
+            .iter()
+            .filter(|change| !change.token_ref.is_empty())
+            .map(|change| (change.token_ref.as_str(), change.tenant.as_str()))
+            .collect();
+        let found = named.into_iter().map(|(reference, tenant)| async move {
+            let tenant = Tenant::from_header(Some(tenant)).ok()?;
+            Some((reference.to_owned(), self.ways.tokens.find(&tenant, reference).await?))
+        });
+        futures::future::join_all(found).await.into_iter().flatten().collect()
+    }
+}
+
 #[async_trait]
 impl Consumer for Notifier {
     async fn position(&self, topic: &str, partition: i32) -> Result<Option<i64>, ConsumeError> {
@@ -163,7 +182,7 @@ impl Consumer for Notifier {
         let now_us = self.clock.now_us();
         let (matches, changes) = (Vec::new(), [].as_slice());
         // Should it have moved meanwhile, the next batch will show it.
-        self.store.record(Intake { topic, partition, expected, next, matches, changes, now_us }).await?;
+        self.store.record(Intake { topic, partition, expected, next, matches, changes, now_us, durable: true }).await?;
         self.progress.lock().settled(topic, partition);
         Ok(())
     }

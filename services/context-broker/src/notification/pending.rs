@@ -6,7 +6,7 @@ use bytes::Bytes;
 use scope::Tenant;
 use serde::{Deserialize, Serialize};
 
-use crate::subscription::SubscriptionId;
+use crate::{subscription::SubscriptionId, tokens::SealedToken};
 
 /// Which subscription, across all tenants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,9 @@ pub struct Target {
     /// None: HTTP carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
+    /// Stands for its reference in the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SealedToken>,
 }
 
 /// What another transport than HTTP needs.

@@ -1,6 +1,11 @@
 //! The subscriptions of one tenant, found by what a change is about: those that can't match cost nothing.
+//!
+//! Each entity of a subject puts it into one group: by its id, else by what its pattern begins with, and by its type.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use ngsi::{Alteration, Error, subscription::Subscription};
 use scope::PathPattern;
@@ -36,6 +41,29 @@ struct ByAttribute {
     named: HashMap<String, Vec<usize>>,
 }
 
+/// Groups by what ids begin with; the empty text is for all.
+#[derive(Debug, Default)]
+struct ByPrefix {
+    groups: HashMap<Box<str>, ByAttribute>,
+    /// Lengths of the texts, bytes.
+    lengths: BTreeSet<usize>,
+}
+
+impl ByPrefix {
+    fn group(&mut self, prefix: &str) -> &mut ByAttribute {
+        self.lengths.insert(prefix.len());
+        self.groups.entry(prefix.into()).or_default()
+    }
+
+    fn groups<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a ByAttribute> {
+        let prefixes = self.lengths.iter().map_while(move |length| match *length <= id.len() {
+            true => Some(id.get(..*length)),
+            false => None,
+        });
+        prefixes.flatten().filter_map(|prefix| self.groups.get(prefix))
+    }
+}
+
 /// All subscriptions of a tenant as of an epoch.
 #[derive(Debug, Default)]
 pub(crate) struct TenantIndex {
@@ -43,9 +71,9 @@ pub(crate) struct TenantIndex {
     entries: Vec<Arc<Entry>>,
     by_key: HashMap<SubscriptionId, usize>,
     by_id: HashMap<String, ByAttribute>,
-    by_type: HashMap<String, ByAttribute>,
+    by_type: HashMap<String, ByPrefix>,
     /// Those that name neither an id nor a type.
-    any: ByAttribute,
+    any: ByPrefix,
 }
 
 impl TenantIndex {
@@ -79,10 +107,13 @@ impl TenantIndex {
         let deletes =
             condition.alteration_types.as_ref().is_some_and(|kinds| kinds.contains(&Alteration::Delete));
         for subject in &entry.subscription.subject.entities {
+            let prefix = subject.id_pattern.as_ref().map_or("", |pattern| pattern.literal_prefix());
             let group = match (&subject.id, &subject.entity_type) {
                 (Some(id), _) => self.by_id.entry(id.clone()).or_default(),
-                (None, Some(entity_type)) => self.by_type.entry(entity_type.clone()).or_default(),
-                (None, None) => &mut self.any,
+                (None, Some(entity_type)) => {
+                    self.by_type.entry(entity_type.clone()).or_default().group(prefix)
+                }
+                (None, None) => self.any.group(prefix),
             };
             // A delete triggers whatever the attributes.
             if condition.attrs.is_empty() || deletes {
@@ -122,9 +153,10 @@ impl TenantIndex {
         entity_type: &str,
         attributes: impl Iterator<Item = &'a String> + Clone,
     ) -> Vec<&'a Arc<Entry>> {
-        let groups = [self.by_id.get(id), self.by_type.get(entity_type), Some(&self.any)];
+        let by_type = self.by_type.get(entity_type).into_iter().flat_map(|groups| groups.groups(id));
+        let groups = self.by_id.get(id).into_iter().chain(by_type).chain(self.any.groups(id));
         let mut places: Vec<usize> = Vec::new();
-        for group in groups.into_iter().flatten() {
+        for group in groups {
             places.extend(&group.any);
             if !group.named.is_empty() {
                 places.extend(attributes.clone().filter_map(|name| group.named.get(name)).flatten());
@@ -178,9 +210,30 @@ mod tests {
             ),
         ];
         let index = TenantIndex::build(4, &all, &TenantIndex::default());
-        assert_eq!(found(&index, "e", "T", &["a", "b"]), [1, 2, 3, 4]);
-        assert_eq!(found(&index, "f", "T", &["a"]), [2, 3, 4]);
-        assert_eq!(found(&index, "f", "U", &["c"]), [4]);
+        assert_eq!(found(&index, "e", "T", &["a", "b"]), [1, 2, 3]);
+        assert_eq!(found(&index, "f", "T", &["a"]), [2, 3]);
+        assert_eq!(found(&index, "x", "U", &["c"]), [4]);
+        assert_eq!(found(&index, "f", "U", &["c"]), [0; 0]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_that_can_not_match_are_not_looked_at() {
+        let mut all: Vec<_> = (0..100_000)
+            .map(|n| {
+                let entity = match n % 3 {
+                    0 => json!({"id": format!("room{n}"), "type": "Room"}),
+                    1 => json!({"idPattern": format!("^room{n}-.*$"), "type": "Room"}),
+                    _ => json!({"idPattern": ".*", "type": format!("Room{n}")}),
+                };
+                stored(n, &json!({"entities": [entity]}))
+            })
+            .collect();
+        all.push(stored(100_000, &json!({"entities": [{"idPattern": "^ro", "typePattern": "^R"}]})));
+        let index = TenantIndex::build(1, &all, &TenantIndex::default());
+        assert_eq!(found(&index, "room1-a", "Room", &["a"]), [1, 100_000]);
+        assert_eq!(found(&index, "room3", "Room", &["a"]), [3, 100_000]);
+        assert_eq!(found(&index, "roof", "Room", &["a"]), [100_000]);
+        assert_eq!(found(&index, "x", "Room5", &["a"]), [5]);
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(super) fn encode(change: &Change<'_>) -> Outgoing {
         traceparent: traceparent.clone(),
         tracestate: cause.trace.state.clone(),
         correlator: cause.correlator.to_string(),
+        token_ref: cause.token_ref.as_deref().unwrap_or_default().to_owned(),
     };
     Outgoing {
         tenant: scope.tenant.clone(),

@@ -16,7 +16,7 @@ pub struct Broker {
     started: Started,
     pub clock: Arc<ManualClock>,
     metrics: Metrics,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Broker {
             metrics: metrics.clone(),
         };
         let started = context_broker::start(config, deps).await.unwrap();
-        Self { started, clock, metrics, _dir: dir }
+        Self { started, clock, metrics, dir }
     }
 
     /// Where its REST API is.
@@ -124,6 +124,10 @@ impl Broker {
     /// Its metrics as text.
     pub fn metrics(&self) -> String {
         self.metrics.encode()
+    }
+
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Sends one request on a connection of its own.

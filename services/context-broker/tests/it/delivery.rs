@@ -2,6 +2,7 @@
 
 use context_broker::NotificationMode;
 use serde_json::json;
+use service_kit::Clock;
 
 use crate::{
     broker::{Broker, request},
@@ -74,4 +75,69 @@ async fn the_health_of_deliveries_is_shown_when_it_is_asked_for() {
     assert_eq!(health["oldest"], "2026-01-31T10:00:00.000Z");
     let list = broker.until("/v2/subscriptions?options=deliveryHealth,count", |_| true).await;
     assert_eq!(list[0]["deliveryHealth"]["pending"], 3);
+}
+
+#[tokio::test]
+async fn the_token_of_a_request_goes_to_its_receivers_and_is_nowhere_in_clear() {
+    let broker = Broker::start().await;
+    let mut sink = Sink::start().await;
+    subscribed(&broker, &sink.url("/plain")).await;
+    let custom = json!({
+        "subject": {"entities": [{"idPattern": ".*"}]},
+        "notification": {"httpCustom": {"url": sink.url("/custom"), "json": {"token": "${authToken}"}}}
+    });
+    broker.send(request("POST /v2/subscriptions").json(&custom.to_string())).await;
+    let dead = subscribed(&broker, &closed_url().await).await;
+    let create = request("POST /v2/entities").header("X-Auth-Token", "s3cret-t0ken");
+    broker.expect(create.json(r#"{"id":"E1","type":"T","a":{"value":1}}"#), 201, "").await;
+    let mut received = [sink.next().await, sink.next().await];
+    received.sort_by(|a, b| a.line.cmp(&b.line));
+    assert_eq!(received[0].body, r#"{"token":"s3cret-t0ken"}"#);
+    for one in &received {
+        assert_eq!(one.header("x-auth-token"), Some("s3cret-t0ken"));
+    }
+    broker.until(&dead, |body| body["notification"]["failsCounter"].is_number()).await;
+    for file in std::fs::read_dir(broker.data_dir()).unwrap() {
+        let file = file.unwrap().path();
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(12).any(|window| window == b"s3cret-t0ken");
+        assert!(!found, "the token is in {}", file.display());
+    }
+    broker.expect(request("PATCH /v2/entities/E1/attrs").json(r#"{"a":{"value":2}}"#), 204, "").await;
+    assert_eq!(sink.next().await.header("x-auth-token"), None);
+}
+
+#[tokio::test]
+async fn a_token_that_is_too_old_is_not_sent() {
+    let broker = Broker::with(|config| config.notification.longest_pause_ms = 100).await;
+    let mut sink = Sink::answering("503 Service Unavailable").await;
+    subscribed(&broker, &sink.url("/")).await;
+    let create = request("POST /v2/entities").header("X-Auth-Token", "s3cret-t0ken");
+    broker.expect(create.json(r#"{"id":"E1","type":"T","a":{"value":1}}"#), 201, "").await;
+    assert_eq!(sink.next().await.header("x-auth-token"), Some("s3cret-t0ken"));
+    broker.clock.set_us(broker.clock.now_us() + 301_000_000);
+    while sink.next().await.header("x-auth-token").is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_receivers_that_hang_delay_no_other() {
+    let broker = Broker::start().await;
+    // Accepted by the system, answered by nobody.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    for n in 0..100 {
+        subscribed(&broker, &format!("http://{address}/{n}")).await;
+    }
+    let mut sink = Sink::start().await;
+    let quick = subscribed(&broker, &sink.url("/")).await;
+    let started = tokio::time::Instant::now();
+    for n in 0..30 {
+        broker.given(&format!(r#"{{"id":"E{n}","type":"T","a":{{"value":1}}}}"#)).await;
+    }
+    for _ in 0..30 {
+        sink.next().await;
+    }
+    // A receiver that hangs is given up after five seconds, for the first time.
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    broker.until(&quick, |body| body["notification"]["timesSent"] == 30).await;
 }

@@ -97,6 +97,7 @@ fn delivery(commit_time_us: i64, gate: Gate) -> Match {
         headers: vec![("a".into(), "b".into())],
         timeout_ms: 7,
         message: None,
+        token: None,
     };
     let effect = Effect::Deliver(NewDelivery { target, lane: "l".into(), body: "{}".into(), commit_time_us });
     Match { subscription: key(), revision: 3, gate, commit_time_us, effect }
