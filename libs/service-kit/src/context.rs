@@ -138,12 +138,7 @@ impl RequestContext {
 
     /// The context of work that no request caused.
     pub fn background(service: &'static str) -> Self {
-        Self {
-            trace: TraceContext::generate(true),
-            correlator: new_correlator(),
-            token_ref: None,
-            service,
-        }
+        Self { trace: TraceContext::generate(true), correlator: new_correlator(), token_ref: None, service }
     }
 
     /// The context of the request being handled by this task, if any.

@@ -182,7 +182,9 @@ impl Consumer for Notifier {
         let now_us = self.clock.now_us();
         let (matches, changes) = (Vec::new(), [].as_slice());
         // Should it have moved meanwhile, the next batch will show it.
-        self.store.record(Intake { topic, partition, expected, next, matches, changes, now_us, durable: true }).await?;
+        self.store
+            .record(Intake { topic, partition, expected, next, matches, changes, now_us, durable: true })
+            .await?;
         self.progress.lock().settled(topic, partition);
         Ok(())
     }

@@ -131,6 +131,12 @@ impl TenantIndex {
         self.by_key.get(id).map(|place| &self.entries[*place])
     }
 
+    /// Where the subscriptions are that may be about an entity.
+    fn groups<'a>(&'a self, id: &'a str, entity_type: &str) -> impl Iterator<Item = &'a ByAttribute> {
+        let by_type = self.by_type.get(entity_type).into_iter().flat_map(move |groups| groups.groups(id));
+        self.by_id.get(id).into_iter().chain(by_type).chain(self.any.groups(id))
+    }
+
     /// Whether [`TenantIndex::candidates`] finds any.
     pub(crate) fn has_candidates<'a>(
         &self,
@@ -138,9 +144,7 @@ impl TenantIndex {
         entity_type: &str,
         attributes: impl Iterator<Item = &'a String> + Clone,
     ) -> bool {
-        let groups = [self.by_id.get(id), self.by_type.get(entity_type), Some(&self.any)];
-        let mut groups = groups.into_iter().flatten();
-        groups.any(|group| {
+        self.groups(id, entity_type).any(|group| {
             !group.any.is_empty()
                 || (!group.named.is_empty() && attributes.clone().any(|name| group.named.contains_key(name)))
         })
@@ -153,10 +157,8 @@ impl TenantIndex {
         entity_type: &str,
         attributes: impl Iterator<Item = &'a String> + Clone,
     ) -> Vec<&'a Arc<Entry>> {
-        let by_type = self.by_type.get(entity_type).into_iter().flat_map(|groups| groups.groups(id));
-        let groups = self.by_id.get(id).into_iter().chain(by_type).chain(self.any.groups(id));
         let mut places: Vec<usize> = Vec::new();
-        for group in groups {
+        for group in self.groups(id, entity_type) {
             places.extend(&group.any);
             if !group.named.is_empty() {
                 places.extend(attributes.clone().filter_map(|name| group.named.get(name)).flatten());
