@@ -28,6 +28,7 @@ mod replicas;
 mod service_paths;
 mod sink;
 mod started;
+mod status;
 mod subscriptions;
 mod transports;
 mod values;
