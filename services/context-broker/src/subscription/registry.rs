@@ -141,14 +141,15 @@ impl Registry {
             let state = self.deliveries.state(&key).await.map_err(answer_of_store)?;
             let mut subscription = Subscription::parse(stored.body.as_bytes())?;
             let closed = state.closes(stored.revision);
-            let was_inactive = closed || subscription.status == Status::Inactive;
             // What made itself inactive stays so unless the patch says otherwise.
             if closed {
                 subscription.status = Status::Inactive;
             }
+            let now_us = self.clock.now_us();
+            let was_active = subscription.is_active(now_us);
             subscription.merge(patch.clone());
             let body = definition(&subscription);
-            let reactivated = was_inactive && subscription.status != Status::Inactive;
+            let reactivated = !was_active && subscription.is_active(now_us);
             let replacement = Replacement { expected: stored.revision, body: &body, reactivated };
             let replaced = self.store.replace_subscription(tenant, id, replacement).await;
             if let Some(replaced) = replaced.map_err(answer_of_store)? {
