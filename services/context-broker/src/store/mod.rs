@@ -118,6 +118,15 @@ pub trait ContextStore: Send + Sync + 'static {
         id: &SubscriptionId,
     ) -> Result<Option<StoredSubscription>, StoreError>;
 
+    /// Some of the subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
+    async fn subscription_page(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<StoredSubscription>, u64), StoreError>;
+
     /// All subscriptions of a tenant, oldest first, with the epoch that they are complete for.
     async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError>;
 

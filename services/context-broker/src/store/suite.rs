@@ -397,6 +397,18 @@ async fn subscriptions_keep_their_epochs(bench: Bench) {
     let (epoch, all) = bench.store.subscriptions(&tenant).await.unwrap();
     assert_eq!(all.len(), 2);
     assert!(epoch >= changed.revision);
+    let page = |path: &str, offset: usize| {
+        let path = PathPattern::parse(path).unwrap();
+        let (store, tenant) = (bench.store.clone(), tenant.clone());
+        async move { store.subscription_page(&tenant, &path, offset, 1).await.unwrap() }
+    };
+    let mut in_order = [changed.clone(), b.clone()];
+    in_order.sort_by(|one, other| (one.created_us, &one.id).cmp(&(other.created_us, &other.id)));
+    for (offset, one) in in_order.into_iter().enumerate() {
+        assert_eq!(page("/#", offset).await, (vec![one], 2));
+    }
+    assert_eq!(page("/#", 2).await, (vec![], 2));
+    assert_eq!(page("/a", 0).await, (vec![], 0));
     assert!(bench.store.delete_subscription(&tenant, &second).await.unwrap());
     assert!(!bench.store.delete_subscription(&tenant, &second).await.unwrap());
     let other = Tenant::from_header(Some("u")).unwrap();

@@ -105,10 +105,10 @@ impl Registry {
         page: Page,
         with_health: bool,
     ) -> Result<(Vec<SubscriptionView>, u64), Error> {
-        let (_, mut stored) = self.store.subscriptions(tenant).await.map_err(answer_of_store)?;
-        stored.retain(|one| one.path == *path);
-        let total = stored.len() as u64;
-        let states = self.deliveries.states(tenant).await.map_err(answer_of_store)?;
+        let page = self.store.subscription_page(tenant, path, page.offset, page.limit).await;
+        let (stored, total) = page.map_err(answer_of_store)?;
+        let ids: Vec<SubscriptionId> = stored.iter().map(|one| one.id.clone()).collect();
+        let states = self.deliveries.states(tenant, &ids).await.map_err(answer_of_store)?;
         let states: HashMap<SubscriptionId, DeliveryState> =
             states.into_iter().map(|(key, state)| (key.id, state)).collect();
         let backlogs: HashMap<SubscriptionKey, Backlog> = match with_health {
@@ -118,8 +118,7 @@ impl Registry {
             false => HashMap::new(),
         };
         let nothing = DeliveryState::default();
-        let page = stored.into_iter().skip(page.offset).take(page.limit);
-        let views = page.map(|one| {
+        let views = stored.into_iter().map(|one| {
             let state = states.get(&one.id).unwrap_or(&nothing);
             let key = SubscriptionKey { tenant: tenant.clone(), id: one.id.clone() };
             let mut view = view(one, state)?;

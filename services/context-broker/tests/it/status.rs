@@ -61,7 +61,10 @@ async fn an_expired_subscription_is_silent_until_its_end_is_moved() {
     assert_eq!(next_id(&mut sink).await, "E1");
     given_after(&broker, 100, "E2").await;
     let shown = broker.until(&path, |_| true).await;
-    assert_eq!((&shown["status"], &shown["expires"]), (&json!("expired"), &json!("2026-01-31T10:01:00.000Z")));
+    assert_eq!(
+        (&shown["status"], &shown["expires"]),
+        (&json!("expired"), &json!("2026-01-31T10:01:00.000Z"))
+    );
     patched(&broker, &path, r#"{"expires":""}"#).await;
     let shown = broker.until(&path, |_| true).await;
     assert_eq!((&shown["status"], shown.get("expires")), (&json!("active"), None));

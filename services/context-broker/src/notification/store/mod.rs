@@ -143,8 +143,12 @@ pub trait NotificationStore: Send + Sync + 'static {
 
     async fn state(&self, key: &SubscriptionKey) -> Result<DeliveryState, StoreError>;
 
-    /// The states of all subscriptions of a tenant that have any.
-    async fn states(&self, tenant: &Tenant) -> Result<Vec<(SubscriptionKey, DeliveryState)>, StoreError>;
+    /// The states of those of the subscriptions that have any.
+    async fn states(
+        &self,
+        tenant: &Tenant,
+        ids: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionKey, DeliveryState)>, StoreError>;
 
     /// Deletes what is known of a subscription and what waits for it.
     async fn forget(&self, key: &SubscriptionKey) -> Result<u64, StoreError>;

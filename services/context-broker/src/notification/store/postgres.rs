@@ -208,11 +208,21 @@ impl NotificationStore for PostgresNotificationStore {
         Ok(state.unwrap_or_default())
     }
 
-    async fn states(&self, tenant: &Tenant) -> Result<Vec<(SubscriptionKey, DeliveryState)>, StoreError> {
-        let statement =
-            format!("SELECT tenant, subscription, {STATE} FROM subscription_state WHERE tenant = $1");
-        let rows: Vec<StateRow> =
-            sqlx::query_as(AssertSqlSafe(statement)).bind(tenant.as_str()).fetch_all(&self.pool).await?;
+    async fn states(
+        &self,
+        tenant: &Tenant,
+        ids: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionKey, DeliveryState)>, StoreError> {
+        let statement = format!(
+            "SELECT tenant, subscription, {STATE} FROM subscription_state \
+             WHERE tenant = $1 AND subscription = ANY($2)"
+        );
+        let ids: Vec<&str> = ids.iter().map(SubscriptionId::as_str).collect();
+        let rows: Vec<StateRow> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(tenant.as_str())
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await?;
         rows.into_iter().map(StateRow::decode).collect()
     }
 

@@ -92,11 +92,19 @@ impl NotificationStore for SqliteNotificationStore {
         Ok(state.unwrap_or_default())
     }
 
-    async fn states(&self, tenant: &Tenant) -> Result<Vec<(SubscriptionKey, DeliveryState)>, StoreError> {
-        let statement =
-            format!("SELECT tenant, subscription, {STATE} FROM subscription_state WHERE tenant = ?");
+    async fn states(
+        &self,
+        tenant: &Tenant,
+        ids: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionKey, DeliveryState)>, StoreError> {
+        let statement = format!(
+            "SELECT tenant, subscription, {STATE} FROM subscription_state \
+             WHERE tenant = ? AND subscription IN (SELECT value FROM json_each(?))"
+        );
+        let ids: Vec<&str> = ids.iter().map(SubscriptionId::as_str).collect();
         let rows: Vec<StateRow> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(tenant.as_str())
+            .bind(json(&ids))
             .fetch_all(&self.pools.reader)
             .await?;
         rows.into_iter().map(StateRow::decode).collect()

@@ -163,7 +163,7 @@ async fn one_change_makes_one_history_record_and_each_subscription_counts_it(ben
         (state.times_sent, state.last_success_code, state.last_notification_us),
         (2, Some(200), Some(5))
     );
-    let states = bench.store.states(&key().tenant).await.unwrap();
+    let states = bench.store.states(&key().tenant, &[key().id]).await.unwrap();
     assert_eq!(states, [(key(), state)]);
 }
 

@@ -161,6 +161,16 @@ impl ContextStore for PostgresStore {
         self.find_subscription_row(tenant, id).await
     }
 
+    async fn subscription_page(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {
+        self.subscription_page_rows(tenant, path, offset, limit).await
+    }
+
     async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
         self.subscription_rows(tenant).await
     }

@@ -118,6 +118,37 @@ impl PostgresStore {
         row.map(SubscriptionRow::decode).transpose()
     }
 
+    pub(super) async fn subscription_page_rows(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {
+        let path = path.to_string();
+        let total: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM subscription WHERE tenant = $1 AND path = $2")
+                .bind(tenant.as_str())
+                .bind(&path)
+                .fetch_one(&self.pool)
+                .await?;
+        // Sorted by what is short; the bodies are read for the page alone.
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(
+            "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
+             (SELECT tenant, id FROM subscription WHERE tenant = $1 AND path = $2 \
+             ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
+             JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id",
+        )
+        .bind(tenant.as_str())
+        .bind(&path)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(offset).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        let page = rows.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?;
+        Ok((page, total.unsigned_abs()))
+    }
+
     pub(super) async fn subscription_rows(
         &self,
         tenant: &Tenant,

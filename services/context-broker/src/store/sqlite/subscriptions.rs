@@ -140,6 +140,37 @@ impl SqliteStore {
         row.map(SubscriptionRow::decode).transpose()
     }
 
+    pub(super) async fn subscription_page_rows(
+        &self,
+        tenant: &Tenant,
+        path: &PathPattern,
+        offset: usize,
+        limit: usize,
+    ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {
+        let path = path.to_string();
+        let total: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM subscription WHERE tenant = ? AND path = ?")
+                .bind(tenant.as_str())
+                .bind(&path)
+                .fetch_one(&self.pools.reader)
+                .await?;
+        // Sorted by what is short; the bodies are read for the page alone.
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(
+            "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
+             (SELECT tenant, id FROM subscription WHERE tenant = ? AND path = ? \
+             ORDER BY created_us, id LIMIT ? OFFSET ?) AS page \
+             JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id",
+        )
+        .bind(tenant.as_str())
+        .bind(&path)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(offset).unwrap_or(i64::MAX))
+        .fetch_all(&self.pools.reader)
+        .await?;
+        let page = rows.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?;
+        Ok((page, total.unsigned_abs()))
+    }
+
     pub(super) async fn subscription_rows(
         &self,
         tenant: &Tenant,
