@@ -64,7 +64,6 @@ const MONGO: Meaning = Nothing("state is in SQLite files or in PostgreSQL (`back
 const LOG_FILE: Meaning = Nothing("logs go to standard error");
 const THREADS: Meaning = Nothing("requests are not bound to threads");
 const CACHE: Meaning = Nothing("subscriptions are followed as they change");
-const LATER: Meaning = Nothing("it has no setting here");
 const TLS: &str = "requests would be read in the clear; let a gateway end TLS";
 
 fn level(text: &str) -> Vec<String> {
