@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use service_kit::{config::Secret, http::HttpLimits};
 use store::StoreConfig;
 
-use crate::{administration::AdministrationConfig, forwarding::ForwardingConfig, quota::QuotaConfig};
+use crate::{
+    administration::AdministrationConfig, forwarding::ForwardingConfig, quota::QuotaConfig,
+    store::AttributeIndex,
+};
 
 /// Settings of the broker; the defaults are what runs without any configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub struct Config {
     pub cache_bytes: u64,
     pub commit: CommitConfig,
     pub query: QueryConfig,
+    /// Indexes on attributes; made, and dropped when they are no longer listed, at the start.
+    pub attribute_indexes: Vec<AttributeIndex>,
     pub notification: NotificationConfig,
     pub history: HistoryConfig,
     pub forwarding: ForwardingConfig,
@@ -144,6 +149,7 @@ impl Default for Config {
             cache_bytes: 128 * 1024 * 1024,
             commit: CommitConfig::default(),
             query: QueryConfig::default(),
+            attribute_indexes: Vec::new(),
             notification: NotificationConfig::default(),
             history: HistoryConfig::default(),
             forwarding: ForwardingConfig::default(),

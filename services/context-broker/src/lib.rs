@@ -12,12 +12,12 @@
 
 mod administration;
 pub mod api;
+mod candidates;
 mod config;
 pub mod core;
 mod error;
 mod forwarding;
 mod metrics;
-mod nearby;
 pub mod notification;
 mod originals;
 mod query;

@@ -16,8 +16,8 @@ use store::StoreError;
 use tokio::time::Instant;
 
 use crate::{
+    candidates,
     error::{QueryError, answer_of_store},
-    nearby,
     store::{ContextStore, Cursor, Selection, decode, decode_all},
 };
 
@@ -105,7 +105,7 @@ pub(crate) async fn run(
     let selection =
         Selection { ids: owned(pushed.ids), types: owned(pushed.types), conditions: pushed.conditions };
     if !pushed.complete || query.is_sorted() {
-        if let Some(page) = nearby::page(store, scope, &selection, query).await? {
+        if let Some(page) = candidates::page(store, scope, &selection, query).await? {
             return Ok(page);
         }
         return filter(store, scope, &selection, query, deadline).await;

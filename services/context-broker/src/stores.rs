@@ -32,6 +32,9 @@ pub(crate) async fn open(
     metrics: &BrokerMetrics,
     tasks: &Tasks,
 ) -> Result<Stores, StartError> {
+    for index in &config.attribute_indexes {
+        index.check().map_err(StartError::Config)?;
+    }
     let observed = metrics.clone();
     let group_commit = GroupCommitOptions {
         max_batch: config.commit.max_batch,
@@ -46,6 +49,7 @@ pub(crate) async fn open(
                 schema: config.postgres_schema.clone(),
                 max_entity_bytes: config.max_entity_bytes,
                 shards: config.commit.shards,
+                indexes: config.attribute_indexes.clone(),
                 group_commit,
             };
             postgres(options, deps, tasks).await
@@ -63,6 +67,7 @@ async fn sqlite(
     let options = SqliteOptions {
         cache_bytes: config.cache_bytes,
         max_entity_bytes: config.max_entity_bytes,
+        indexes: config.attribute_indexes.clone(),
         group_commit,
     };
     let opened = SqliteStore::open(&file("context-broker"), options, deps.clock.clone(), tasks).await?;

@@ -11,6 +11,7 @@
 //! - What has expired is invisible, whether it is swept already or not.
 
 mod bulk;
+mod index;
 pub mod postgres;
 mod row;
 mod schema;
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub(crate) use bulk::Bulk;
+pub use index::AttributeIndex;
 pub(crate) use row::{decode, decode_all};
 pub use selection::{Cursor, Selection};
 
@@ -89,6 +91,15 @@ pub trait ContextStore: Send + Sync + 'static {
         cells: &[CellRange],
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError>;
+
+    /// Entities of the selection that an index on an attribute finds, in no order: `limit` of them at most. `None`: no
+    /// index serves its conditions.
+    async fn indexed(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        limit: u32,
+    ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError>;
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError>;
 

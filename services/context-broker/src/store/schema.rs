@@ -57,6 +57,14 @@ UPDATE entity SET cell = 13510798882111488 WHERE position('geo:'::bytea in attri
 CREATE INDEX entity_cell ON entity (tenant, cell) WHERE cell IS NOT NULL;
 ";
 
+// For indexes: what they are made of must never change. Attributes that hold the character 0 are found whatever is looked
+// for: PostgreSQL has no text for it.
+const POSTGRES_VALUE: &str = r"
+CREATE FUNCTION attribute_value(attributes BYTEA, path TEXT[]) RETURNS JSONB IMMUTABLE PARALLEL SAFE LANGUAGE SQL AS $$
+    SELECT CASE WHEN position('\x5c7530303030'::bytea IN attributes) > 0 THEN '[]'::jsonb
+           ELSE convert_from(attributes, 'UTF8')::jsonb #> path END $$;
+";
+
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
@@ -65,6 +73,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: &[POSTGRES, bus::outbox::POSTGRES_SCHEMA],
     },
     Migration { version: 2, name: "cells of locations", sqlite: &[SQLITE_CELL], postgres: &[POSTGRES_CELL] },
+    Migration {
+        version: 3,
+        name: "values for indexes on attributes",
+        sqlite: &[],
+        postgres: &[POSTGRES_VALUE],
+    },
 ];
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use ngsi::{
 };
 use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use serde_json::{Value, json};
-use service_kit::{ManualClock, RequestContext, Tasks};
+use service_kit::{Clock, ManualClock, RequestContext, Tasks};
 use store::{PostgresConfig, group_commit::GroupCommitOptions, testing};
 
 use super::{
-    ContextStore, Cursor, Replacement, Selection, SystemStore,
+    AttributeIndex, ContextStore, Cursor, Replacement, Selection, SystemStore,
     postgres::{PostgresOptions, PostgresStore},
     sqlite::{SqliteOptions, SqliteStore},
 };
@@ -60,8 +60,12 @@ impl Bench {
         let (store, system): (Arc<dyn ContextStore>, Arc<dyn SystemStore>) = match &place {
             Place::Sqlite(dir) => {
                 let file: PathBuf = dir.path().join("context-broker.db");
-                let options =
-                    SqliteOptions { cache_bytes: 1 << 20, max_entity_bytes: MAX_ENTITY_BYTES, group_commit };
+                let options = SqliteOptions {
+                    cache_bytes: 1 << 20,
+                    max_entity_bytes: MAX_ENTITY_BYTES,
+                    indexes: indexes(),
+                    group_commit,
+                };
                 let opened = SqliteStore::open(&file, options, clock.clone(), &tasks).await.unwrap();
                 let store = Arc::new(opened.store);
                 (store.clone(), store)
@@ -72,6 +76,7 @@ impl Bench {
                     schema: schema.clone(),
                     max_entity_bytes: MAX_ENTITY_BYTES,
                     shards: 3,
+                    indexes: indexes(),
                     group_commit,
                 };
                 let opened = PostgresStore::open(options, clock.clone(), &tasks).await.unwrap();
@@ -106,6 +111,16 @@ impl Bench {
         let found = self.store.find(&scope.exactly(), id, None).await.unwrap();
         found[0].decode().unwrap().attributes[name].value.clone()
     }
+}
+
+/// Of type `T` of tenant `t`.
+fn indexes() -> Vec<AttributeIndex> {
+    let index = |attribute: &str| AttributeIndex {
+        tenant: "t".to_owned(),
+        entity_type: "T".to_owned(),
+        attribute: attribute.to_owned(),
+    };
+    vec![index("v"), index("a.b")]
 }
 
 pub(crate) fn scope(tenant: &str, path: &str) -> Scope {
@@ -324,6 +339,7 @@ async fn what_a_query_means_is_among_what_its_conditions_find(bench: Bench) {
         1, -1, 1.5, "1", "a", "", "Z", "\u{0}", "2026-01-31T00:00:00.000Z", true, false, null, [], [1, "a"], {}, {"k": 1}
     ]);
     for (n, value) in values.as_array().unwrap().iter().enumerate() {
+        bench.clock.set_us(bench.clock.now_us() + 1);
         bench.write(&s, append(&format!("e{n}"), &[("v", value.clone())])).await.unwrap();
     }
     bench.write(&s, append("other", &[("w", json!("\u{0}"))])).await.unwrap();
@@ -332,6 +348,7 @@ async fn what_a_query_means_is_among_what_its_conditions_find(bench: Bench) {
     for literal in ["1", "1.5", "'1'", "a", "true", "null", "2026-01-31", "1,a", "0..2", "'A'..'z'"] {
         queries.extend(["==", "!=", ">", ">=", "<", "<="].map(|operator| format!("v{operator}{literal}")));
     }
+    let mut served = 0;
     for query in queries {
         let Ok(expression) = Expression::parse(&query, QueryKind::Attributes) else { continue };
         let found = async |conditions| {
@@ -340,8 +357,21 @@ async fn what_a_query_means_is_among_what_its_conditions_find(bench: Bench) {
             found.retain(|entity| expression.matches(&entity.decode().unwrap()));
             found.iter().map(|entity| entity.id.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(found(expression.conditions()).await, found(Vec::new()).await, "{query}");
+        let all = found(Vec::new()).await;
+        assert_eq!(found(expression.conditions()).await, all, "{query}");
+        let selection = Selection {
+            types: vec!["T".into()],
+            conditions: expression.conditions(),
+            ..Selection::default()
+        };
+        if let Some(mut indexed) = bench.store.indexed(&s.exactly(), &selection, 100).await.unwrap() {
+            served += 1;
+            indexed.retain(|entity| expression.matches(&entity.decode().unwrap()));
+            indexed.sort_by_key(|entity| entity.created_us);
+            assert_eq!(indexed.iter().map(|entity| entity.id.clone()).collect::<Vec<_>>(), all, "{query}");
+        }
     }
+    assert!(served >= 20, "{served} queries were served by the index");
 }
 
 async fn what_has_expired_is_invisible_at_once_and_swept_later(bench: Bench) {

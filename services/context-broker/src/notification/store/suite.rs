@@ -47,6 +47,7 @@ impl Bench {
             schema: schema.clone(),
             max_entity_bytes: 1000,
             shards: 1,
+            indexes: Vec::new(),
             group_commit: GroupCommitOptions::default(),
         };
         // It makes the outbox, which the notifier shares.

@@ -5,6 +5,7 @@
 //! ```
 
 mod condition;
+mod index;
 mod reader;
 mod subscriptions;
 mod writer;
@@ -22,7 +23,9 @@ use service_kit::{Clock, Tasks};
 use sqlx::PgPool;
 use store::{GroupCommitShards, PostgresConfig, StoreError, group_commit::GroupCommitOptions};
 
-use super::{ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema};
+use super::{
+    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema,
+};
 use crate::{
     error::WriteError,
     subscription::{StoredSubscription, SubscriptionId},
@@ -40,6 +43,8 @@ pub struct PostgresOptions {
     pub max_entity_bytes: usize,
     /// Transactions at once.
     pub shards: usize,
+    /// Indexes on attributes.
+    pub indexes: Vec<AttributeIndex>,
     pub group_commit: GroupCommitOptions,
 }
 
@@ -47,6 +52,7 @@ pub struct PostgresStore {
     pool: PgPool,
     commit: GroupCommitShards<Writer>,
     clock: Arc<dyn Clock>,
+    indexes: Vec<AttributeIndex>,
 }
 
 impl PostgresStore {
@@ -59,6 +65,7 @@ impl PostgresStore {
         let pool =
             store::open_postgres(&options.config, &options.schema, schema::COMPONENT, schema::MIGRATIONS)
                 .await?;
+        index::prepare(&pool, &options.indexes).await?;
         let wake = WakeSlot::default();
         let writer = Writer {
             pool: pool.clone(),
@@ -75,7 +82,7 @@ impl PostgresStore {
             });
         }
         let outbox = OutboxDb::Postgres(pool.clone());
-        Ok(Opened { store: Self { pool, commit, clock }, outbox, wake })
+        Ok(Opened { store: Self { pool, commit, clock, indexes: options.indexes }, outbox, wake })
     }
 }
 
@@ -124,6 +131,15 @@ impl ContextStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.located_rows(scope, selection, cells, limit).await
+    }
+
+    async fn indexed(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        limit: u32,
+    ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
+        self.indexed_rows(scope, selection, limit).await
     }
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {

@@ -100,7 +100,10 @@ impl PostgresStore {
         self.fetch(query).await
     }
 
-    async fn fetch(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<Arc<EntityText>>, StoreError> {
+    pub(super) async fn fetch(
+        &self,
+        mut query: QueryBuilder<Postgres>,
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pool).await?;
         rows.into_iter().map(|row| Ok(row.decode()?.entity)).collect()
     }

@@ -9,6 +9,7 @@
 mod cache;
 mod condition;
 mod finder;
+mod index;
 mod packed;
 mod reader;
 mod subscriptions;
@@ -24,7 +25,9 @@ use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
 use store::{GroupCommit, SqlitePools, StoreError, group_commit::GroupCommitOptions};
 
-use super::{ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema};
+use super::{
+    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema,
+};
 use crate::{
     error::WriteError,
     subscription::{StoredSubscription, SubscriptionId},
@@ -41,6 +44,8 @@ pub struct SqliteOptions {
     pub cache_bytes: u64,
     /// Bytes of one entity's attributes, at most.
     pub max_entity_bytes: usize,
+    /// Indexes on attributes.
+    pub indexes: Vec<AttributeIndex>,
     pub group_commit: GroupCommitOptions,
 }
 
@@ -54,6 +59,7 @@ pub struct SqliteStore {
     finder: GroupCommit<Finder>,
     epochs: Epochs,
     clock: Arc<dyn Clock>,
+    indexes: Vec<AttributeIndex>,
 }
 
 impl SqliteStore {
@@ -65,6 +71,7 @@ impl SqliteStore {
         tasks: &Tasks,
     ) -> Result<Opened<Self>, StoreError> {
         let pools = store::open_sqlite(file, schema::COMPONENT, schema::MIGRATIONS).await?;
+        index::prepare(&pools, &options.indexes).await?;
         let cache = Arc::new(EntityCache::new(options.cache_bytes));
         let known = subscriptions::load_epochs(&pools).await?;
         let epochs: Epochs = Arc::new(RwLock::new(known.into_iter().collect()));
@@ -93,7 +100,8 @@ impl SqliteStore {
             Ok::<_, StoreError>(())
         });
         let outbox = OutboxDb::Sqlite(pools.clone());
-        Ok(Opened { store: Self { pools, cache, commit, finder, epochs, clock }, outbox, wake })
+        let store = Self { pools, cache, commit, finder, epochs, clock, indexes: options.indexes };
+        Ok(Opened { store, outbox, wake })
     }
 }
 
@@ -140,6 +148,15 @@ impl ContextStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         self.located_rows(scope, selection, cells, limit).await
+    }
+
+    async fn indexed(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        limit: u32,
+    ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
+        self.indexed_rows(scope, selection, limit).await
     }
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {

@@ -110,7 +110,10 @@ impl SqliteStore {
         self.fetch(query).await
     }
 
-    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<Arc<EntityText>>, StoreError> {
+    pub(super) async fn fetch(
+        &self,
+        mut query: QueryBuilder<Sqlite>,
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let rows: Vec<String> = query.build_query_scalar().fetch_all(&self.pools.reader).await?;
         rows.into_iter().map(|row| Ok(unpack(row)?.1.entity)).collect()
     }

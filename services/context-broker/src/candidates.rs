@@ -1,11 +1,12 @@
-//! Geographic queries: candidates come from the index of cells, and are looked at here.
+//! Queries that an index narrows down: candidates come from the index of cells or from one on an attribute, and are looked at
+//! here.
 //!
 //! What is near is looked for in circles around the point that grow until a page is full, so that "the next twenty" costs
 //! the same however far one is willing to go.
 
 use std::sync::Arc;
 
-use ngsi::{Entity, geo::GeoQuery, query::EntityQuery};
+use ngsi::{Entity, EntityText, geo::GeoQuery, query::EntityQuery};
 use scope::QueryScope;
 use store::StoreError;
 
@@ -22,14 +23,18 @@ const WIDER: f64 = 4.0;
 /// Nothing is farther away than this, metres.
 const WORLD: f64 = 21_000_000.0;
 
-/// The page of a query that says where. None: no index narrows it down.
+/// The page of a query. None: no index narrows it down enough.
 pub(crate) async fn page(
     store: &dyn ContextStore,
     scope: &QueryScope,
     selection: &Selection,
     query: &EntityQuery,
 ) -> Result<Option<Page>, StoreError> {
-    let Some(geo) = &query.geo else { return Ok(None) };
+    let Some(geo) = &query.geo else {
+        let Some(found) = store.indexed(scope, selection, MOST_CANDIDATES).await? else { return Ok(None) };
+        let found = few_enough(found, |entity| query.matches(entity)).await?;
+        return Ok(found.map(|found| cut(found, query)));
+    };
     // The nearest are enough when they come first and the rest need not be counted.
     if let Some(nearest) = geo.nearest().filter(|_| query.order_by.is_empty() && !query.count) {
         let mut reach = nearest + FIRST_CIRCLE;
@@ -57,11 +62,19 @@ async fn matching(
 ) -> Result<Option<Vec<Arc<Entity>>>, StoreError> {
     let Some(cells) = place.cells() else { return Ok(None) };
     let found = store.located(scope, selection, &cells, MOST_CANDIDATES).await?;
+    few_enough(found, |entity| place.matches(entity) && query.matches(entity)).await
+}
+
+/// Those of all candidates that match. None: there may be more candidates than these.
+async fn few_enough(
+    found: Vec<Arc<EntityText>>,
+    matches: impl Fn(&Entity) -> bool,
+) -> Result<Option<Vec<Arc<Entity>>>, StoreError> {
     if found.len() >= MOST_CANDIDATES as usize {
         return Ok(None);
     }
     let mut found = decode_all(found).await?;
-    found.retain(|entity| place.matches(entity) && query.matches(entity));
+    found.retain(|entity| matches(entity));
     Ok(Some(found))
 }
 
