@@ -211,6 +211,10 @@ fn sub_keys(value: Value, operator: &UpdateOperator) -> Result<Value, Error> {
             return Err(Error::too_deep());
         }
         let create = operator.name == OperatorName::Set;
+        // The value would be an update when it is sent back.
+        if create && path.split('.').next().is_some_and(|first| OperatorName::parse(first).is_some()) {
+            return Err(bad_operand(operator, "keys that are no operators"));
+        }
         match descend(&mut object, parents, create) {
             Some(target) if create => {
                 target.insert(last.to_owned(), item.clone());
