@@ -88,9 +88,9 @@ impl Connection {
         network.set_connection_timeout(CONNECT_WITHIN.as_secs());
         events.set_network_options(network);
         loop {
-            match events.poll().await.map_err(|error| unavailable(&error))? {
-                Event::Incoming(Packet::ConnAck(_)) => break,
-                _ => {}
+            let event = events.poll().await.map_err(|error| unavailable(&error))?;
+            if let Event::Incoming(Packet::ConnAck(_)) = event {
+                break;
             }
         }
         let waiting = Waiting {

@@ -84,7 +84,7 @@ impl Upkeep {
     /// Which subscriptions keep most waiting; not in every round, because it counts all that waits.
     async fn tell_backlogs(&self, waiting: u64) -> Result<(), StoreError> {
         let round = self.rounds.fetch_add(1, Ordering::Relaxed);
-        if round % BACKLOGS_EVERY == 0 {
+        if round.is_multiple_of(BACKLOGS_EVERY) {
             let longest = match waiting {
                 0 => Vec::new(),
                 _ => self.registry.deliveries.longest(BACKLOGS_TOLD).await?,
