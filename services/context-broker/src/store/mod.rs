@@ -19,6 +19,8 @@ mod selection;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod suite_subscriptions;
 
 use std::sync::Arc;
 
