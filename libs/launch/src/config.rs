@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use bus::{KafkaConfig, Retention};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service_kit::{
-    config::{Layers, Secret},
+    config::{HIDDEN, Layers, Secret, unread_variables},
     telemetry::TelemetryConfig,
 };
 use store::{PostgresConfig, StoreConfig};
@@ -124,6 +124,19 @@ pub(crate) fn layers<T: Serialize>(
     Ok(layers)
 }
 
+/// What to tell about variables that look like settings and are none; nothing is wrong with the rest.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn unread_environment() -> Option<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unread = unread_variables(names);
+    (!unread.is_empty()).then(|| {
+        format!(
+            "{} sets nothing: a setting is THINGMESH_<TABLE>__<KEY> with two underscores, such as THINGMESH_ADMIN__PORT",
+            unread.join(", ")
+        )
+    })
+}
+
 /// A configuration as TOML with every setting; secrets, and passwords in URLs, are hidden.
 pub fn shown<T: Serialize>(config: &T) -> Result<String> {
     let mut table = toml::Table::try_from(config)?;
@@ -135,13 +148,15 @@ fn hide_passwords(table: &mut toml::Table) {
     for (key, value) in table.iter_mut() {
         match value {
             toml::Value::Table(inner) => hide_passwords(inner),
-            toml::Value::String(text) if key.contains("password") || key.contains("secret") => {
-                *text = "***".to_owned();
+            toml::Value::String(text)
+                if !text.is_empty() && (key.contains("password") || key.contains("secret")) =>
+            {
+                *text = HIDDEN.to_owned();
             }
             toml::Value::String(text) => {
                 if let Ok(mut url) = url::Url::parse(text)
                     && url.password().is_some()
-                    && url.set_password(Some("***")).is_ok()
+                    && url.set_password(Some(HIDDEN)).is_ok()
                 {
                     *text = url.to_string();
                 }

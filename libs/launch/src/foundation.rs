@@ -1,14 +1,15 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaConfig};
 use service_kit::{
-    Clock, Readiness, SystemClock, Tasks, admin,
+    Clock, Readiness, SystemClock, Tasks,
+    admin::{self, Router},
     http::{HttpLimits, HttpListener, refuse_ngsi, serve},
     metrics::Metrics,
 };
 use soft_state::{MemorySoftState, RedisConfig, RedisSoftState, SoftState};
-use store::DirLock;
+use store::{DirLock, StoreError};
 use tokio::net::TcpListener;
 
 use crate::bus_metrics::BusMetrics;
@@ -37,11 +38,21 @@ pub struct Foundation {
 impl Foundation {
     /// Locks the data directory, binds the admin port and connects the backends. Fails before any work is done.
     pub async fn lay(config: &ProcessConfig, data_dir: &Path) -> Result<Self> {
+        Self::lay_with(config, data_dir, || Ok(Router::new())).await
+    }
+
+    /// The same with more routes on the admin port. They are made when the data directory is this process's own.
+    pub async fn lay_with(
+        config: &ProcessConfig,
+        data_dir: &Path,
+        routes: impl FnOnce() -> Result<Router>,
+    ) -> Result<Self> {
         let signals = Signals::catch()?;
-        let lock = store::lock_data_dir(data_dir)?;
+        let lock = lock(data_dir)?;
+        let routes = routes()?;
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
         readiness.expect(SERVICES);
-        let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness).await?;
+        let admin_address = serve_admin(&tasks, &config.admin, &metrics, &readiness, routes).await?;
         let bus = open_bus(config)?;
         let soft_state = open_soft_state(&config.backends)?;
         probe(&tasks, &readiness, BusMetrics::register(&metrics), bus.clone(), soft_state.clone());
@@ -64,14 +75,32 @@ impl Foundation {
     }
 }
 
+fn lock(data_dir: &Path) -> Result<DirLock> {
+    store::lock_data_dir(data_dir).map_err(|error| match error {
+        StoreError::Unavailable(reason) => {
+            anyhow!("{reason}; make it writable for this user, or choose another folder with --data-dir")
+        }
+        other => other.into(),
+    })
+}
+
+/// Whether a start failed because somebody else listens where it wanted to.
+pub fn port_is_taken(error: &anyhow::Error) -> bool {
+    let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io_errors.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::AddrInUse)
+}
+
 async fn serve_admin(
     tasks: &Tasks,
     config: &AdminConfig,
     metrics: &Metrics,
     readiness: &Readiness,
+    routes: Router,
 ) -> Result<SocketAddr> {
     let address = SocketAddr::new(config.host, config.port);
-    let socket = TcpListener::bind(address).await.with_context(|| format!("admin port {address}"))?;
+    let socket = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("admin port: cannot listen on {address}"))?;
     let bound = socket.local_addr()?;
     let listener = HttpListener {
         service: "admin",
@@ -80,7 +109,7 @@ async fn serve_admin(
         refuse: refuse_ngsi(),
         metrics: metrics.clone(),
     };
-    serve(tasks, socket, admin::router(metrics.clone(), readiness.clone()), listener);
+    serve(tasks, socket, admin::router(metrics.clone(), readiness.clone()).merge(routes), listener);
     Ok(bound)
 }
 

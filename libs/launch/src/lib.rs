@@ -16,7 +16,9 @@ mod service;
 mod signals;
 
 pub use args::ServiceArgs;
-pub use config::{AdminConfig, Backends, ProcessConfig, ShutdownConfig, load_over, shown};
-pub use foundation::Foundation;
+pub use config::{
+    AdminConfig, Backends, ProcessConfig, ShutdownConfig, load_over, shown, unread_environment,
+};
+pub use foundation::{Foundation, port_is_taken};
 pub use service::Program;
 pub use signals::until_signal;

@@ -1,11 +1,13 @@
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::{Running, telemetry};
 use store::StoreConfig;
 
-use crate::{Foundation, ProcessConfig, ServiceArgs, config, shown, until_signal};
+use crate::{
+    Foundation, ProcessConfig, ServiceArgs, config, port_is_taken, shown, unread_environment, until_signal,
+};
 
 /// Tables that belong to one service each: a program passes over those of the others.
 const SERVICE_TABLES: [&str; 4] = ["context-broker", "device-agent", "time-series", "gateway"];
@@ -35,11 +37,10 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
         let defaults = Defaults { process: &process, service: [(self.table, &service)].into() };
         let foreign: Vec<&str> = SERVICE_TABLES.into_iter().filter(|table| *table != self.table).collect();
         let layers = config::layers(&defaults, args.config.as_deref(), &args.set, &foreign)?;
-        let mut tables: toml::Table = layers.extract()?;
-        let own = tables.remove(self.table).unwrap_or_else(|| toml::Table::new().into());
-        let mut service: T = own.try_into().with_context(|| format!("table [{}]", self.table))?;
-        let process: ProcessConfig = tables.try_into()?;
-        let warnings = (self.place)(&mut service, args)?;
+        let mut service: T = layers.extract_table(self.table)?;
+        let process: ProcessConfig = layers.extract_without(self.table)?;
+        let mut warnings = (self.place)(&mut service, args)?;
+        warnings.extend(unread_environment());
         let store = (self.store)(&mut service);
         if *store == StoreConfig::Sqlite {
             *store = process.backends.store();
@@ -54,6 +55,7 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
     {
         let (process, service, warnings) = self.load(args)?;
         if args.dump_config {
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
             print!("{}", shown(&Defaults { process: &process, service: [(self.table, &service)].into() })?);
             return Ok(ExitCode::SUCCESS);
         }
@@ -61,12 +63,26 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
         for warning in args.warnings.iter().chain(&warnings) {
             tracing::warn!("{warning}");
         }
-        let foundation = Foundation::lay(&process, &args.data_dir).await?;
-        let running = foundation.unless_interrupted(start(service, &foundation)).await?;
+        let foundation =
+            Foundation::lay(&process, &args.data_dir).await.map_err(|error| self.advised(error))?;
+        let started = foundation.unless_interrupted(start(service, &foundation)).await;
+        let running = started.map_err(|error| self.advised(error))?;
         tracing::info!(service = running.name(), addresses = ?running.addresses(), "serving");
         let code = until_signal(&foundation, &[running], &process.shutdown).await;
         telemetry.shutdown().await;
         code
+    }
+
+    /// Says what to do about a port that is taken.
+    fn advised(&self, error: anyhow::Error) -> anyhow::Error {
+        if !port_is_taken(&error) {
+            return error;
+        }
+        let table = self.table;
+        anyhow!(
+            "{error:#}\n  choose another port with --port or --set {table}.KEY=PORT (admin.port for health and metrics), \
+             or stop the program that listens there; --dump-config shows all ports"
+        )
     }
 }
 

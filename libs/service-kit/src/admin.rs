@@ -1,7 +1,7 @@
 //! The admin listener: `/metrics` (OpenMetrics text), `/healthz` (the process lives), `/readyz` (what it needs is there).
 
+pub use axum::Router;
 use axum::{
-    Router,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},

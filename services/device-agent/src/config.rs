@@ -25,6 +25,7 @@ pub struct Config {
     /// Where groups with an empty resource are served, and devices with the default key.
     pub default_resource: String,
     /// Key for devices that were provisioned without a group; empty = none is accepted without a group.
+    #[serde(serialize_with = "shown_if_default")]
     pub default_key: Secret,
     /// Entity type of devices for which neither they nor their group names one.
     pub default_type: String,
@@ -96,6 +97,13 @@ pub struct CacheConfig {
     pub shared_ttl_ms: u64,
 }
 
+/// The originals' default: everybody knows it, so it guards nothing and need not be hidden.
+const PUBLIC_KEY: &str = "TEF";
+
+fn shown_if_default<S: serde::Serializer>(key: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    if key.expose() == PUBLIC_KEY { serializer.serialize_str(PUBLIC_KEY) } else { key.serialize(serializer) }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -106,7 +114,7 @@ impl Default for Config {
             data_dir: PathBuf::from("data"),
             store: store::StoreConfig::Sqlite,
             default_resource: "/iot/d".into(),
-            default_key: Secret::new("TEF"),
+            default_key: Secret::new(PUBLIC_KEY),
             default_type: "Thing".into(),
             default_transport: "HTTP".into(),
             timestamp: true,
@@ -199,7 +207,9 @@ mod tests {
         let defaults = Config::default();
         assert_eq!(defaults.validate(), Ok(()));
         let text = serde_json::to_string(&defaults).unwrap();
-        assert!(!text.contains("TEF"));
+        assert!(text.contains("TEF"), "everybody knows it");
+        let own = Config { default_key: Secret::new("hunter2"), ..Config::default() };
+        assert!(!serde_json::to_string(&own).unwrap().contains("hunter2"));
         assert!(serde_json::from_str::<Config>(&text).is_ok());
         assert!(serde_json::from_str::<Config>(r#"{"prot": 1}"#).is_err());
     }

@@ -41,8 +41,8 @@ pub struct Deps {
 pub enum StartError {
     #[error("configuration: {0}")]
     Config(String),
-    #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] ::store::StoreError),
     #[error(transparent)]
@@ -59,7 +59,7 @@ impl Listeners {
     async fn bind(config: &Config) -> Result<Self, StartError> {
         let bind = async |port: u16| {
             let address = SocketAddr::new(config.host, port);
-            TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
+            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
         };
         Ok(Self {
             north: bind(config.north_port).await?,

@@ -54,7 +54,7 @@ pub struct Deps {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("gateway: cannot listen on {address}: {source}")]
+    #[error("gateway: cannot listen on {address}")]
     Listen { address: String, source: std::io::Error },
     #[error("gateway: {0}")]
     Definition(String),

@@ -8,6 +8,8 @@ use std::sync::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use super::TelemetryError;
+
 /// Crates that a raised level is for: those of others write what is sent and received.
 const OWN: [&str; 15] = [
     "bus",
@@ -85,6 +87,25 @@ impl LogLevel {
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
 
+/// Reads directives. A word alone that is no level would mean all that the crate of that name logs, and nothing of the
+/// others: a misspelt level would silence the log, so it is refused.
+pub(super) fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let refused = |reason: String| TelemetryError::LogLevel { text: text.to_owned(), reason };
+    if text.trim().is_empty() {
+        return Err(refused("it is empty".to_owned()));
+    }
+    // Directives of spans are left to the filter's own reader: theirs is a richer language.
+    if !text.contains('[') {
+        for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+            let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+            if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+                return Err(refused(format!("{level:?} is not a level")));
+            }
+        }
+    }
+    EnvFilter::try_new(text).map_err(|error| refused(error.to_string()))
+}
+
 /// Makes `filter` one that [`set_log_level`] replaces.
 pub(super) fn changeable(filter: EnvFilter) -> reload::Layer<EnvFilter, Registry> {
     LEVEL.store(LogLevel::of(&filter) as u8, Ordering::Relaxed);
@@ -125,6 +146,19 @@ mod tests {
             ("verbose", None),
         ] {
             assert_eq!(LogLevel::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_directives_are_taken() {
+        for good in
+            ["info", "WARN", "off", "info,context_broker=debug", "error, bus=trace", "bus[{a=1}]=info"]
+        {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "loud", "info,loud", "bus=loud", "bus=", "context_broker"] {
+            let error = filter(bad).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("telemetry.log_level {bad:?}: ")), "{error}");
         }
     }
 

@@ -12,6 +12,7 @@ mod logs;
 mod spans;
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::sync::{OnceLock, RwLock};
 
 use opentelemetry::trace::TracerProvider;
@@ -21,7 +22,7 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use level::{LogLevel, log_level, set_log_level};
 pub(crate) use spans::start_named;
@@ -53,8 +54,11 @@ impl Default for TelemetryConfig {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("telemetry.log_level: {0}")]
-    LogLevel(String),
+    #[error(
+        "telemetry.log_level {text:?}: {reason}; wanted off, error, warn, info, debug or trace, and crates with one of their \
+         own after it, such as info,context_broker=debug"
+    )]
+    LogLevel { text: String, reason: String },
     #[error("telemetry is set up already")]
     Twice,
 }
@@ -71,9 +75,7 @@ pub struct TelemetryGuard(());
 
 /// Sets up logs and traces for this process. Call once, inside the runtime, before anything else.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
-    let filter =
-        EnvFilter::try_new(&config.log_level).map_err(|error| TelemetryError::LogLevel(error.to_string()))?;
-    let filter = level::changeable(filter);
+    let filter = level::changeable(level::filter(&config.log_level)?);
     let lines = match config.log_format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
@@ -82,7 +84,10 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
             .with_filter(filter)
             .boxed(),
         LogFormat::Text => {
-            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter).boxed()
+            // Colours are for eyes, not for files.
+            let colours = std::io::stderr().is_terminal();
+            let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+            lines.with_filter(filter).boxed()
         }
     };
     let traces = (!config.otlp_endpoint.is_empty()).then(|| {
