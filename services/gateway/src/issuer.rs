@@ -54,26 +54,30 @@ pub struct DevelopmentIssuer {
 impl DevelopmentIssuer {
     /// Reads the key in `data_dir`, or makes it: an ES256 key (P-256, PKCS #8), readable by its owner only.
     pub fn open(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, IssuerError> {
-        ring_provider::install();
         let path = data_dir.join(KEY_FILE);
-        let failed = |reason: String| IssuerError::Key { path: path.clone(), reason };
-        let document = match fs::read(&path) {
-            Ok(document) => {
-                check_mode(&path).map_err(failed)?;
-                document
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                create_key(data_dir, &path).map_err(failed)?
-            }
-            Err(error) => return Err(failed(error.to_string())),
+        let document = match read_key(&path)? {
+            Some(document) => document,
+            None => create_key(data_dir, &path)
+                .map_err(|reason| IssuerError::Key { path: path.clone(), reason })?,
         };
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &SystemRandom::new())
-                .map_err(|reason| failed(format!("not a P-256 key in PKCS #8: {reason}")))?;
+        Self::with_key(&path, &document, clock)
+    }
+
+    /// Reads the key in `data_dir`; `None` when no mesh has made one there.
+    pub fn find(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Option<Self>, IssuerError> {
+        let path = data_dir.join(KEY_FILE);
+        read_key(&path)?.map(|document| Self::with_key(&path, &document, clock)).transpose()
+    }
+
+    fn with_key(path: &Path, document: &[u8], clock: Arc<dyn Clock>) -> Result<Self, IssuerError> {
+        ring_provider::install();
+        let failed = |reason: String| IssuerError::Key { path: path.to_owned(), reason };
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document, &SystemRandom::new())
+            .map_err(|reason| failed(format!("not a P-256 key in PKCS #8: {reason}")))?;
         let (key_id, jwk) =
             jwk(pair.public_key().as_ref()).ok_or_else(|| failed("not a P-256 key".into()))?;
         Ok(Self {
-            key: Arc::new(EncodingKey::from_ec_der(&document)),
+            key: Arc::new(EncodingKey::from_ec_der(document)),
             jwks: json!({"keys": [jwk]}),
             key_id,
             clock,
@@ -107,6 +111,18 @@ impl DevelopmentIssuer {
     pub fn router(&self) -> Router {
         let jwks = self.jwks.clone();
         Router::new().route(JWKS_PATH, get(async move || Json(jwks)))
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<Vec<u8>>, IssuerError> {
+    let failed = |reason: String| IssuerError::Key { path: path.to_owned(), reason };
+    match fs::read(path) {
+        Ok(document) => {
+            check_mode(path).map_err(failed)?;
+            Ok(Some(document))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
     }
 }
 
@@ -175,6 +191,17 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(open(&dir.path().join("new")).err().unwrap().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn to_look_for_a_key_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_us(0));
+        assert!(DevelopmentIssuer::find(dir.path(), clock.clone()).unwrap().is_none());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let made = open(dir.path()).unwrap();
+        let found = DevelopmentIssuer::find(dir.path(), clock).unwrap().unwrap();
+        assert_eq!(found.jwks(), made.jwks());
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) struct TokenArgs {
     /// How long it is valid: a number with s, m, h or d.
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub(crate) ttl: Duration,
-    /// Folder whose development key signs; made if it is not there.
+    /// Folder of the mesh whose development key signs: the one that `up` or `demo` was given.
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
 }

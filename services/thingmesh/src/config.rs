@@ -71,22 +71,23 @@ impl MeshConfig {
         Ok(())
     }
 
-    fn ports(&mut self) -> [(&'static str, &mut u16); 10] {
+    /// The ports by the settings that they are set with.
+    pub(crate) fn ports(&mut self) -> [(&'static str, &mut u16); 10] {
         [
-            ("gateway", &mut self.gateway.port),
-            ("ext_authz", &mut self.gateway.authz_port),
-            ("context-broker", &mut self.context_broker.port),
-            ("context-broker gRPC", &mut self.context_broker.grpc_port),
-            ("device-agent north", &mut self.device_agent.north_port),
-            ("device-agent south", &mut self.device_agent.south_port),
-            ("device-agent gRPC", &mut self.device_agent.grpc_port),
-            ("time-series", &mut self.time_series.port),
-            ("time-series gRPC", &mut self.time_series.grpc_port),
-            ("admin", &mut self.admin.port),
+            ("gateway.port", &mut self.gateway.port),
+            ("gateway.authz_port", &mut self.gateway.authz_port),
+            ("context-broker.port", &mut self.context_broker.port),
+            ("context-broker.grpc_port", &mut self.context_broker.grpc_port),
+            ("device-agent.north_port", &mut self.device_agent.north_port),
+            ("device-agent.south_port", &mut self.device_agent.south_port),
+            ("device-agent.grpc_port", &mut self.device_agent.grpc_port),
+            ("time-series.port", &mut self.time_series.port),
+            ("time-series.grpc_port", &mut self.time_series.grpc_port),
+            ("admin.port", &mut self.admin.port),
         ]
     }
 
-    /// All listeners, for `doctor`.
+    /// All listeners by the settings of their ports.
     pub(crate) fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         let mut copy = self.clone();
         let parsed = |host: &str| host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));

@@ -8,7 +8,10 @@ use std::{
 
 use service_kit::Clock;
 
-use crate::config::MeshConfig;
+use crate::{
+    config::MeshConfig,
+    demo::client::{Caller, Http},
+};
 
 /// A finding: what was looked at, and what is wrong with it.
 #[derive(Debug)]
@@ -20,7 +23,12 @@ pub(crate) struct Finding {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Fine(String),
-    Wrong { fault: String, remedy: String },
+    /// Neither fine nor wrong: it depends on what is wanted.
+    Note(String),
+    Wrong {
+        fault: String,
+        remedy: String,
+    },
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -31,10 +39,13 @@ const EARLIEST_US: i64 = 1_767_225_600_000_000;
 
 /// Looks at everything; never changes anything but for making the data folder's lock file.
 pub(crate) async fn examine(config: &MeshConfig, data_dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        config.listeners().into_iter().map(|(name, address)| port(name, address)).collect();
-    findings.push(folder(data_dir));
-    findings.push(disk(data_dir));
+    let mut findings = vec![folder(data_dir)];
+    let usable = !matches!(findings[0].verdict, Verdict::Wrong { .. });
+    let running = matches!(findings[0].verdict, Verdict::Note(_));
+    findings.extend(if running { running_mesh(config).await } else { ports(config) });
+    if usable {
+        findings.push(disk(data_dir));
+    }
     findings.push(time(clock));
     findings.extend(servers(config).await);
     findings
@@ -46,6 +57,7 @@ pub(crate) fn report(findings: &[Finding]) -> bool {
     for Finding { what, verdict } in findings {
         match verdict {
             Verdict::Fine(seen) => println!("ok    {what}: {seen}"),
+            Verdict::Note(seen) => println!("note  {what}: {seen}"),
             Verdict::Wrong { fault, remedy } => {
                 healthy = false;
                 println!("WRONG {what}: {fault}\n      {remedy}");
@@ -61,6 +73,28 @@ fn fine(what: impl Into<String>, seen: impl Into<String>) -> Finding {
 
 fn wrong(what: impl Into<String>, fault: impl Into<String>, remedy: impl Into<String>) -> Finding {
     Finding { what: what.into(), verdict: Verdict::Wrong { fault: fault.into(), remedy: remedy.into() } }
+}
+
+fn ports(config: &MeshConfig) -> Vec<Finding> {
+    config.listeners().into_iter().map(|(name, address)| port(name, address)).collect()
+}
+
+/// A mesh runs on the folder. Its ports are in use, as they should be, if it is the one that answers at the admin port.
+async fn running_mesh(config: &MeshConfig) -> Vec<Finding> {
+    let admin = SocketAddr::new(config.admin.host, config.admin.port);
+    let what = format!("mesh at {admin} (admin.port)");
+    match Http::new(format!("http://{admin}")).get(&Caller::default(), "/readyz").await {
+        Ok(answer) if answer.status.is_success() => {
+            vec![fine(what, "it is ready; its ports are in use, as they should be")]
+        }
+        Ok(answer) => vec![wrong(
+            what,
+            format!("it is not ready: {}", answer.status),
+            format!("http://{admin}/readyz says what it waits for"),
+        )],
+        // It was started with other ports, so that those of this configuration are free or somebody else's.
+        Err(_) => ports(config),
+    }
 }
 
 fn port(name: &str, address: SocketAddr) -> Finding {
@@ -80,11 +114,12 @@ fn folder(data_dir: &Path) -> Finding {
     let what = format!("data folder {}", data_dir.display());
     match store::lock_data_dir(data_dir) {
         Ok(_) => fine(what, "writable, not in use"),
-        Err(store::StoreError::Locked { owner, .. }) => wrong(
+        Err(store::StoreError::Locked { owner, .. }) => Finding {
             what,
-            format!("in use by process {owner}"),
-            "stop that process, or give this one another folder with --data-dir",
-        ),
+            verdict: Verdict::Note(format!(
+                "a mesh runs on it, process {owner}; for a second one give another folder with --data-dir, and --port-offset"
+            )),
+        },
         Err(error) => wrong(
             what,
             error.to_string(),
@@ -190,10 +225,26 @@ mod tests {
         let _lock = store::lock_data_dir(dir.path()).unwrap();
         let finding = folder(dir.path());
         let process = std::process::id().to_string();
-        assert!(
-            matches!(&finding.verdict, Verdict::Wrong { fault, .. } if fault.contains(&process)),
-            "{finding:?}"
-        );
+        assert!(matches!(&finding.verdict, Verdict::Note(seen) if seen.contains(&process)), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_is_one_fault_and_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let mut config = MeshConfig::default();
+        for (_, port) in config.ports() {
+            *port = 0;
+        }
+        let findings = examine(&config, &file.join("data"), &service_kit::SystemClock).await;
+        let faults: Vec<usize> = findings
+            .iter()
+            .enumerate()
+            .filter(|(_, finding)| matches!(finding.verdict, Verdict::Wrong { .. }))
+            .map(|(place, _)| place)
+            .collect();
+        assert_eq!(faults, [0], "{findings:?}");
     }
 
     #[test]

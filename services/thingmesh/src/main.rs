@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod doctor;
 mod mesh;
+mod summary;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
 //! All services in one process. Neighbours call each other through the same generated clients as over a network.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use gateway::{DevelopmentIssuer, Upstreams, upstream};
-use launch::Foundation;
-use service_kit::{Running, grpc};
+use launch::{Foundation, port_is_taken};
+use service_kit::{Running, SystemClock, grpc};
 
 use crate::config::MeshConfig;
 
@@ -13,22 +13,32 @@ use crate::config::MeshConfig;
 pub(crate) struct Mesh {
     pub(crate) foundation: Foundation,
     pub(crate) services: Vec<Running>,
+    pub(crate) issuer: DevelopmentIssuer,
 }
 
 impl Mesh {
     /// Starts everything. What is started stops again if a later part fails, because the process then ends.
     pub(crate) async fn start(config: &MeshConfig, data_dir: &Path) -> Result<Self> {
-        let foundation = Foundation::lay(&config.process(), data_dir).await?;
-        let services =
-            foundation.unless_interrupted(Self::start_services(&foundation, config, data_dir)).await?;
+        Self::start_all(config, data_dir).await.map_err(|error| advised(error, config))
+    }
+
+    async fn start_all(config: &MeshConfig, data_dir: &Path) -> Result<Self> {
+        let (mut issuer, process) = (None, config.process());
+        let foundation = Foundation::lay_with(&process, data_dir, || {
+            Ok(issuer.insert(DevelopmentIssuer::open(data_dir, Arc::new(SystemClock))?).router())
+        });
+        let foundation = foundation.await?;
+        let issuer = issuer.context("no development issuer")?;
+        let services = Self::start_services(&foundation, config, issuer.clone());
+        let services = foundation.unless_interrupted(services).await?;
         foundation.started();
-        Ok(Self { foundation, services })
+        Ok(Self { foundation, services, issuer })
     }
 
     async fn start_services(
         foundation: &Foundation,
         config: &MeshConfig,
-        data_dir: &Path,
+        issuer: DevelopmentIssuer,
     ) -> Result<Vec<Running>> {
         let mut services = Vec::new();
 
@@ -72,7 +82,6 @@ impl Mesh {
         .context("device-agent")?;
 
         services.extend([broker.running, series, agent]);
-        let issuer = DevelopmentIssuer::open(data_dir, foundation.clock.clone())?;
         let gateway = gateway::start(
             config.gateway.clone(),
             gateway::Deps {
@@ -99,6 +108,21 @@ impl Mesh {
     pub(crate) fn address(&self, service: &str, listener: &str) -> Result<SocketAddr> {
         address(&self.services, service, listener)
     }
+}
+
+/// Says which setting a taken port comes from, and what to do.
+fn advised(error: anyhow::Error, config: &MeshConfig) -> anyhow::Error {
+    if !port_is_taken(&error) {
+        return error;
+    }
+    let text = format!("{error:#}");
+    // With the colon that follows, an address is not found in one that only begins like it.
+    let setting = config.listeners().into_iter().find(|(_, address)| text.contains(&format!("{address}:")));
+    let setting = setting.map_or("its table of the configuration", |(setting, _)| setting);
+    anyhow!(
+        "{text}\n  The port is set by {setting}. Move all ports with --port-offset N, or this one with --set {setting}=PORT, \
+         or stop the program that listens there. `thingmesh doctor` looks at every port."
+    )
 }
 
 fn address(services: &[Running], service: &str, listener: &str) -> Result<SocketAddr> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod doctor;
+
 use std::{
     fs,
     net::TcpListener,
@@ -70,10 +72,55 @@ fn an_unknown_command_or_setting_is_refused_with_its_name() {
 }
 
 #[test]
-fn token_prints_one_token_and_nothing_else() {
+fn a_variable_that_sets_nothing_is_named() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let environment =
+        [("THINGMESH_FOO".to_owned(), "1".to_owned()), ("THINGMESH_CACHE".to_owned(), "/tmp".to_owned())];
+    for name in ["thingmesh", "context-broker"] {
+        let Some(program) = binaries::program(name) else { return };
+        let command = if name == "thingmesh" { "config" } else { "--dump-config" };
+        let shown = run(&program, &[command], &environment, SHORT);
+        assert!(shown.status.success() && shown.stderr.contains("THINGMESH_FOO"), "{name}: {shown:?}");
+        assert!(!shown.stderr.contains("THINGMESH_CACHE"), "{name}: {}", shown.stderr);
+    }
+    assert_eq!(thingmesh(&program, &["config"]).stderr, "");
+}
+
+#[test]
+fn a_misspelt_log_level_ends_the_start_with_its_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::prepare(dir.path(), Options::default().set("telemetry.log_level=loud")) else {
+        return;
+    };
+    let arguments = mesh.arguments("up");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = thingmesh(mesh.program(), &arguments);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("telemetry.log_level \"loud\""), "{}", refused.stderr);
+}
+
+#[test]
+fn a_token_of_a_folder_without_a_mesh_is_refused_and_no_key_is_made() {
     let Some(program) = binaries::program("thingmesh") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let data_dir = dir.path().join("data").display().to_string();
+    for data in [dir.path().join("not-there"), dir.path().to_owned()] {
+        let shown = data.display().to_string();
+        let refused = thingmesh(&program, &["token", "--tenant", "acme", "--data-dir", &shown]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert_eq!(refused.stdout, "");
+        for part in [shown.as_str(), "--data-dir", "thingmesh up"] {
+            assert!(refused.stderr.contains(part), "no {part} in {}", refused.stderr);
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token_prints_one_token_and_nothing_else() {
+    let Some(program) = binaries::program("thingmesh") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let data_dir = dir.path().display().to_string();
     let made = thingmesh(&program, &["token", "--tenant", "acme", "--data-dir", &data_dir]);
     assert!(made.status.success(), "{}", made.stderr);
     let lines: Vec<&str> = made.stdout.lines().collect();
@@ -88,14 +135,16 @@ fn token_prints_one_token_and_nothing_else() {
     }
 }
 
-#[test]
-fn the_development_key_is_for_its_owner_only() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_development_key_is_for_its_owner_only_and_its_public_half_is_at_the_admin_port() {
     use std::os::unix::fs::MetadataExt;
-    let Some(program) = binaries::program("thingmesh") else { return };
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let made = thingmesh(&program, &["token", "--tenant", "acme", "--data-dir", &data.display().to_string()]);
-    assert!(made.status.success(), "{}", made.stderr);
+    let Some(mesh) = Mesh::start(&data, Options::default()).await else { return };
+    let keys = Client::new(mesh.admin()).get("/.well-known/jwks.json", &Caller::nobody()).await;
+    let keys = keys.expect(200).json();
+    assert_eq!(keys["keys"][0]["kty"], "EC", "{keys}");
+    assert_eq!(keys["keys"][0].get("d"), None, "the private half");
     let files: Vec<_> = fs::read_dir(&data).unwrap().map(Result::unwrap).collect();
     let keys: Vec<_> =
         files.iter().filter(|file| file.path().extension().is_some_and(|end| end == "key")).collect();
@@ -154,6 +203,29 @@ fn config_shows_what_is_in_force_and_hides_secrets() {
     let again =
         thingmesh(&program, &["config", "--data-dir", &data_dir, "--config", &file.display().to_string()]);
     assert_eq!(again.stdout, plain.stdout, "{}", again.stderr);
+    // A hidden secret is not taken for a secret.
+    fs::write(&file, &shown.stdout).unwrap();
+    let file = file.display().to_string();
+    let refused = thingmesh(&program, &["config", "--data-dir", &data_dir, "--config", &file]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains(&file) && refused.stderr.contains("THINGMESH_BACKENDS__"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_text_has_no_colours_outside_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::default().set("telemetry.log_format=text");
+    let Some(mesh) = Mesh::start(dir.path(), options).await else { return };
+    until("the start is logged", SHORT, || async {
+        let log = mesh.log();
+        if log.contains("mesh is up") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert!(!mesh.log().contains('\u{1b}'), "{}", mesh.log());
 }
 
 #[test]
@@ -161,78 +233,6 @@ fn completions_are_a_script() {
     let Some(program) = binaries::program("thingmesh") else { return };
     let script = thingmesh(&program, &["completions", "bash"]);
     assert!(script.status.success() && script.stdout.contains("complete -F"), "{script:?}");
-}
-
-#[test]
-fn doctor_finds_nothing_wrong_with_a_good_place() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
-    let finished = doctor(&mesh, &[]);
-    assert!(finished.status.success(), "{}{}", finished.stdout, finished.stderr);
-}
-
-fn doctor(mesh: &Mesh, more: &[&str]) -> Finished {
-    let arguments = mesh.arguments("doctor");
-    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    arguments.extend(more);
-    thingmesh(mesh.program(), &arguments)
-}
-
-#[test]
-fn doctor_names_a_taken_port_an_unusable_folder_and_an_unreachable_server() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
-
-    let port = mesh.ports().of(1026);
-    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let finished = doctor(&mesh, &[]);
-    let text = format!("{}{}", finished.stdout, finished.stderr);
-    assert_eq!(finished.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains(&port.to_string()) && text.contains("port"),
-        "names the port and what to do: {text}"
-    );
-    drop(taken);
-
-    // A file where the folder should be: not usable for anybody, root included.
-    let file = dir.path().join("file");
-    fs::write(&file, "").unwrap();
-    let Some(mesh) = Mesh::prepare(&file.join("data"), Options::default()) else { return };
-    let finished = doctor(&mesh, &[]);
-    let text = format!("{}{}", finished.stdout, finished.stderr);
-    assert_eq!(finished.status.code(), Some(1), "{text}");
-    assert!(text.contains(&file.display().to_string()) && text.contains("--data-dir"), "{text}");
-
-    let Some(mesh) = Mesh::prepare(&dir.path().join("good"), Options::default()) else { return };
-    for (setting, name) in [
-        ("backends.postgres=postgres://u:hunter2@127.0.0.1:9/d", "postgres"),
-        ("backends.kafka=127.0.0.1:9", "kafka"),
-        ("backends.redis=redis://127.0.0.1:9", "redis"),
-    ] {
-        let finished = doctor(&mesh, &["--set", setting]);
-        let text = format!("{}{}", finished.stdout, finished.stderr);
-        assert_eq!(finished.status.code(), Some(1), "{name}: {text}");
-        assert!(text.to_lowercase().contains(name), "{name}: {text}");
-        assert!(!text.contains("hunter2"), "{text}");
-    }
-}
-
-#[test]
-fn doctor_names_a_bad_configuration_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mesh) = Mesh::prepare(&dir.path().join("data"), Options::default()) else { return };
-    let file = dir.path().join("mesh.toml");
-    for (wrong, wanted) in [
-        ("[context-broker]\nprot = 1\n", "prot"),
-        ("[context-broker\n", "mesh.toml"),
-        ("[context-broker]\nport = \"x\"\n", "port"),
-    ] {
-        fs::write(&file, wrong).unwrap();
-        let finished = doctor(&mesh, &["--config", &file.display().to_string()]);
-        let text = format!("{}{}", finished.stdout, finished.stderr);
-        assert_eq!(finished.status.code(), Some(1), "{wrong:?}: {text}");
-        assert!(text.contains(wanted), "{wrong:?}: {text}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,7 +300,15 @@ async fn a_second_process_on_the_same_folder_is_refused_with_the_owner() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_taken_port_ends_the_start_with_its_number() {
-    for default_port in [1026, 4041, 7896, 8000, 8668, 9191, 9600] {
+    for (default_port, setting) in [
+        (1026, "context-broker.port"),
+        (4041, "device-agent.north_port"),
+        (7896, "device-agent.south_port"),
+        (8000, "gateway.port"),
+        (8668, "time-series.port"),
+        (9191, "gateway.authz_port"),
+        (9600, "admin.port"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let Some(mesh) = Mesh::prepare(dir.path(), Options::default()) else { return };
         let port = mesh.ports().of(default_port);
@@ -309,7 +317,10 @@ async fn a_taken_port_ends_the_start_with_its_number() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let refused = thingmesh(mesh.program(), &arguments);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        assert!(refused.stderr.contains(&port.to_string()), "{default_port}: {}", refused.stderr);
+        for part in [port.to_string().as_str(), setting, "--port-offset", "thingmesh doctor"] {
+            assert!(refused.stderr.contains(part), "{default_port}: no {part} in {}", refused.stderr);
+        }
+        assert_eq!(refused.stderr.matches("os error").count(), 1, "said once: {}", refused.stderr);
     }
 }
 

@@ -16,10 +16,28 @@ pub(crate) struct TenantCounts {
     /// Cross-tenant tries that were refused with 403, and those that were not.
     pub(crate) refused: u64,
     pub(crate) leaked: u64,
-    /// Rows of the live view: entity, attribute, value.
-    pub(crate) values: Vec<(String, String, String)>,
+    /// What the tenant's entities hold now: id, and its attributes as one text.
+    pub(crate) values: Vec<(String, String)>,
+    /// What an earlier run on the same data left.
+    pub(crate) before: Totals,
+    /// What there is now, `before` included.
+    pub(crate) now: Totals,
+}
+
+/// What the mesh counts itself, over all runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
     pub(crate) points: u64,
     pub(crate) notifications: u64,
+}
+
+impl Totals {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            points: self.points.saturating_sub(before.points),
+            notifications: self.notifications.saturating_sub(before.notifications),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! `thingmesh demo`: the mesh, two factories on it, and what can be seen of them.
 
 mod board;
-mod client;
+pub(crate) mod client;
 mod factory;
 mod scenario;
 mod view;
@@ -16,7 +16,7 @@ use self::{
     board::Board,
     client::{Caller, Http},
     factory::FACTORIES,
-    scenario::{Ledger, Scenario},
+    scenario::{Check, Ledger, Scenario},
 };
 pub(crate) use scenario::Mint;
 
@@ -70,11 +70,11 @@ fn summary(scenario: &Scenario, board: &Board, ledger: &Ledger) -> ExitCode {
 }
 
 /// Sets the scenario up and senses until `stop`, shown live.
-pub(crate) async fn live(stage: &Stage, stop: CancellationToken) -> Result<()> {
+pub(crate) async fn live(stage: &Stage, stop: CancellationToken) -> Result<Shown> {
     let board = Arc::new(Board::new());
     let http = Http::new(stage.gateway.clone());
     let mut scenario = Scenario::new(http.clone(), stage.mint.clone(), board.clone());
-    where_to_look(stage)?;
+    println!("{}", where_to_look(stage)?);
     scenario.versions().await?;
     scenario.provision().await?;
     scenario.subscribe_once().await?;
@@ -82,35 +82,39 @@ pub(crate) async fn live(stage: &Stage, stop: CancellationToken) -> Result<()> {
         .iter()
         .map(|factory| Ok((factory.tenant, scenario.caller(factory)?)))
         .collect::<Result<_>>()?;
-    let shown = view::run(http, callers, board, stop.clone(), where_lines(stage)?);
+    let view = view::View::open(http, callers, board.clone()).await;
     let sensed = scenario.sense(None, stop.cancelled());
-    let ((), ledger) = tokio::join!(shown, sensed);
+    let ((), ledger) = tokio::join!(view.run(stop.clone()), sensed);
     ledger?;
-    Ok(())
+    Ok(Shown { faults: board.snapshot().faults })
 }
 
-fn where_to_look(stage: &Stage) -> Result<()> {
-    for line in where_lines(stage)? {
-        println!("{line}");
+/// What the live demo leaves to be said when it has stopped.
+pub(crate) struct Shown {
+    faults: Vec<Check>,
+}
+
+impl Shown {
+    /// Names the checks that failed, with all that was seen.
+    pub(crate) fn tell(&self) {
+        for Check { name, fault } in &self.faults {
+            println!("FAIL  {name}: {}", fault.as_deref().unwrap_or_default());
+        }
     }
-    Ok(())
 }
 
 /// URLs, and a command with a token in it that can be pasted.
-fn where_lines(stage: &Stage) -> Result<Vec<String>> {
+fn where_to_look(stage: &Stage) -> Result<String> {
+    let Stage { gateway, admin, data_dir, .. } = stage;
     let factory = &FACTORIES[0];
     let token = (stage.mint)(factory.tenant)?;
-    Ok(vec![
-        format!(
-            "gateway  {}   health and metrics  {}   state  {}",
-            stage.gateway, stage.admin, stage.data_dir
-        ),
-        "look yourself:".to_owned(),
-        format!(
-            "  curl -s -H 'Fiware-Service: {}' -H 'Authorization: Bearer {token}' {}/orion/v2/entities",
-            factory.tenant, stage.gateway
-        ),
-    ])
+    Ok(format!(
+        "gateway  {gateway}   health and metrics  {admin}   state  {data_dir}
+look yourself, with a token for a day (`thingmesh token --tenant {tenant} --data-dir {data_dir}` makes another):
+curl -s -H 'Fiware-Service: {tenant}' -H 'Authorization: Bearer {token}' {gateway}/orion/v2/entities
+",
+        tenant = factory.tenant,
+    ))
 }
 
 /// An instant as the time series reads it: `2030-01-01T00:00:00.000Z`.
