@@ -151,8 +151,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_level_is_refused_and_directives_are_taken() {
-        for good in
-            ["info", "WARN", "off", "info,context_broker=debug", "error, bus=trace", "bus[{a=1}]=info"]
+        for good in ["info", "WARN", "off", "info,context_broker=debug", "error,bus=trace", "bus[{a=1}]=info"]
         {
             assert!(filter(good).is_ok(), "{good}");
         }
