@@ -14,13 +14,20 @@ const ELEMENT: usize = 64;
 /// Units for a byte that a regular expression may look at.
 const SEARCHED_BYTE: usize = 4;
 
+/// What is left of [`BUDGET`], for one evaluation or for several together.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     left: usize,
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Budget {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { left: BUDGET }
     }
 

@@ -95,7 +95,11 @@ impl Expression {
         self.evaluate_within(names, now, &mut Budget::new())
     }
 
-    pub(crate) fn evaluate_within(
+    /// As [`Self::try_evaluate`], paid from a budget that other evaluations share.
+    ///
+    /// # Errors
+    /// As there; `LimitReached` when the others have left too little.
+    pub fn evaluate_within(
         &self,
         names: &dyn Names,
         now: Moment,

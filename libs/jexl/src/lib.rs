@@ -31,7 +31,7 @@ mod time;
 mod transform;
 mod value;
 
-pub use budget::BUDGET;
+pub use budget::{BUDGET, Budget};
 pub use expression::{Dialect, EvaluationError, Expression, Moment, Names};
 pub use syntax::{MAX_DEPTH, MAX_EXPRESSION_LEN, MAX_NESTING, MAX_NODES, Problem, SyntaxError};
 pub use template::{JsonTemplate, MAX_MACROS, Template};

@@ -7,7 +7,7 @@ use service_kit::Code;
 
 use crate::{
     agent::Agent,
-    device::{ApiKey, Device, Group, GroupDraft, device_body, expressions_in},
+    device::{ApiKey, Device, Group, GroupDraft, device_body, idle_expressions},
     error::Error,
     measure::Mapping,
     store::{Page, StoreError},
@@ -40,7 +40,7 @@ impl Agent {
             other => other?,
         }
         for group in &groups {
-            warn_of_expressions(scope, "group", &group.id, &expressions_in(&group.body));
+            warn_of_expressions(scope, "group", &group.id, &idle_expressions(&group.body));
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Agent {
         if let Some(resource) = take("resource") {
             group.resource = resource;
         }
-        let expressions = expressions_in(&given);
+        let expressions = idle_expressions(&given);
         group.body.extend(group_body(given));
         let replaced = self.registry.store().replace_group(resource, key, &group).await;
         self.registry.groups_changed();
@@ -132,7 +132,7 @@ impl Agent {
         if known.iter().any(|known| known.is_same_with(device.api_key.as_ref())) {
             return Err(Error::DuplicateDevice(device.id));
         }
-        let expressions = expressions_in(&device.body);
+        let expressions = idle_expressions(&device.body);
         let group = self.group_for(&device).await?;
         self.complete(&mut device, group.as_ref());
         self.ensure_entity(&device, group.as_ref()).await?;
@@ -206,7 +206,7 @@ impl Agent {
     ) -> Result<(), Error> {
         let device = self.get_device(scope, id, key).await?;
         let mut changed = device.clone();
-        let expressions = expressions_in(&given);
+        let expressions = idle_expressions(&given);
         for (field, value) in given {
             if value.is_null() {
                 changed.body.shift_remove(&field);
@@ -238,8 +238,8 @@ impl Agent {
     }
 }
 
-/// Once for each group or device that is provisioned with expressions or gets new ones: its values will not be what its
-/// owner meant.
+/// Once for each group or device that is provisioned with expressions that do nothing, or gets new ones: its values will not
+/// be what its owner meant.
 fn warn_of_expressions(scope: &Scope, kind: &'static str, id: &str, places: &[String]) {
     if places.is_empty() {
         return;
@@ -252,7 +252,7 @@ fn warn_of_expressions(scope: &Scope, kind: &'static str, id: &str, places: &[St
         id,
         expressions = places.len(),
         ?first,
-        "expressions are stored but not evaluated yet: measures are sent as they come"
+        "expressions are not evaluated: they cannot be read, or stand where none is evaluated yet"
     );
 }
 

@@ -1,15 +1,19 @@
 use serde_json::{Map, Value};
 
+use super::AttributeExpression;
+
 /// Type of an attribute that nobody gave one (iot-agent 3.3).
 pub(crate) const DEFAULT_ATTRIBUTE_TYPE: &str = "Text";
 
-/// How one measure becomes an attribute (iot-agent 1.4). Expressions are stored but not evaluated yet.
+/// How one measure becomes an attribute (iot-agent 1.4). Of the expressions only that of the value is evaluated yet.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MappedAttribute {
     /// Name of the measure.
     pub object_id: String,
     pub name: String,
     pub attribute_type: String,
+    /// Gives the value, at every measure of the device, instead of the measure of this name.
+    pub expression: Option<AttributeExpression>,
     /// Another entity than the device's own, and its type.
     pub entity: Option<(String, Option<String>)>,
     /// A measure of this value is not sent.
@@ -28,6 +32,7 @@ impl MappedAttribute {
             object_id: text("object_id").unwrap_or(name).to_owned(),
             name: name.to_owned(),
             attribute_type: text("type").unwrap_or(DEFAULT_ATTRIBUTE_TYPE).to_owned(),
+            expression: text("expression").map(AttributeExpression::read),
             entity: entity.map(|name| (name.to_owned(), text("entity_type").map(str::to_owned))),
             skip_value: object.get("skipValue").cloned().unwrap_or_default(),
             metadata: constant_metadata(object),

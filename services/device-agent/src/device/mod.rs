@@ -8,7 +8,7 @@ mod group;
 
 pub(crate) use attribute::{DEFAULT_ATTRIBUTE_TYPE, MappedAttribute, StaticAttribute, attribute};
 pub(crate) use body::{check_device, check_group, device_body};
-pub(crate) use expressions::expressions_in;
+pub(crate) use expressions::{AttributeExpression, idle_expressions};
 pub(crate) use group::{Group, GroupDraft};
 
 use std::fmt;

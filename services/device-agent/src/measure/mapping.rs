@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::EntityWrite;
+use super::{EntityWrite, context::constants};
 use crate::device::{Device, Group, MappedAttribute, StaticAttribute, attribute};
 
 /// What holds where neither device nor group says otherwise.
@@ -25,6 +25,8 @@ pub(crate) struct Mapping {
     pub(super) attributes: Vec<MappedAttribute>,
     object_ids: HashSet<String>,
     statics: Vec<StaticAttribute>,
+    /// What expressions may name beside the measures; `None` when no attribute has an expression.
+    pub(super) constants: Option<Map<String, Value>>,
 }
 
 impl Mapping {
@@ -47,6 +49,7 @@ impl Mapping {
                 statics.push(added);
             }
         }
+        let has_expressions = attributes.iter().any(|mapped| mapped.expression.is_some());
         let flag = |field: &str| device.flag(field).or_else(|| group.and_then(|group| group.flag(field)));
         Self {
             entity_name: device.entity_name().to_owned(),
@@ -58,6 +61,7 @@ impl Mapping {
             explicit: flag("explicitAttrs").unwrap_or(defaults.explicit),
             attributes,
             object_ids,
+            constants: has_expressions.then(|| constants(device, &statics)),
             statics,
         }
     }

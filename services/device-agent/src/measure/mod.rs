@@ -4,13 +4,16 @@
 //! MeasureGroup + Mapping (device and group merged) ──► EntityWrite (main entity), EntityWrite (others) …
 //! ```
 
+mod context;
 mod instant;
 mod mapping;
 
 pub(crate) use instant::{iso_millis, iso_millis_in, parse_iso};
 pub(crate) use mapping::{Defaults, Mapping};
 
+use context::Context;
 use indexmap::IndexMap;
+use jexl::Budget;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -54,8 +57,10 @@ impl Mapping {
         times: Times<'_>,
     ) -> Result<Vec<EntityWrite>, BadTimestamp> {
         let mut writes = Vec::with_capacity(groups.len());
+        // One request has one budget, however many groups and attributes it has.
+        let mut budget = Budget::new();
         for group in groups {
-            self.apply_group(group, times, &mut writes)?;
+            self.apply_group(group, times, &mut budget, &mut writes)?;
         }
         sort_by_time(&mut writes);
         Ok(writes)
@@ -65,6 +70,7 @@ impl Mapping {
         &self,
         group: MeasureGroup,
         times: Times<'_>,
+        budget: &mut Budget,
         writes: &mut Vec<EntityWrite>,
     ) -> Result<(), BadTimestamp> {
         let mut measures = named(group.measures);
@@ -74,18 +80,24 @@ impl Mapping {
         let mut entities: IndexMap<(&str, &str), Map<String, Value>> = IndexMap::new();
         let main = (self.entity_name.as_str(), self.entity_type.as_str());
         entities.insert(main, Map::new());
+        let constants = self.constants.as_ref();
+        let mut context =
+            constants.map(|constants| Context::new(&measures, constants, times.arrived_us, budget));
         let mut mapped_names = Vec::new();
         for mapped in &self.attributes {
-            let Some((measure, value)) = self.measured(mapped, &measures) else { continue };
-            mapped_names.push(measure);
-            if *value == mapped.skip_value {
-                continue;
-            }
+            let measured = self.measured(mapped, &measures);
+            mapped_names.extend(measured.map(|(measure, _)| measure));
+            let raw = measured.map(|(_, value)| value);
+            let value = match &mut context {
+                Some(context) => context.value_of(mapped, raw),
+                None => raw.cloned(),
+            };
+            let Some(value) = value.filter(|value| *value != mapped.skip_value) else { continue };
             let target = match &mapped.entity {
                 None => main,
                 Some((name, own_type)) => (name.as_str(), own_type.as_deref().unwrap_or(main.1)),
             };
-            let written = attribute(&mapped.attribute_type, value.clone(), mapped.metadata.clone());
+            let written = attribute(&mapped.attribute_type, value, mapped.metadata.clone());
             entities.entry(target).or_default().insert(mapped.name.clone(), written.into());
         }
         let attributes = entities.entry(main).or_default();

@@ -243,3 +243,65 @@ fn a_skeleton_holds_null_attributes_static_values_and_unknown_states_of_commands
     });
     assert_eq!(Value::from(skeleton.attributes), expected);
 }
+
+/// One attribute `x` with this expression, beside others.
+fn evaluated(expression: &str, text: &str) -> Value {
+    let device = json!({
+        "explicitAttrs": true,
+        "attributes": [
+            {"object_id": "t", "name": "temperature", "type": "Number"},
+            {"object_id": "f", "name": "fahrenheit", "type": "Number", "expression": "t * 1.8 + 32"},
+            {"object_id": "o", "name": "x", "type": "Any", "expression": expression},
+        ],
+        "static_attributes": [{"name": "unit", "type": "Text", "value": "C"}, {"name": "t2", "type": "Text"}]
+    });
+    attributes(&plain(device, json!({})), text)["x"]["value"].take()
+}
+
+#[test]
+fn an_expression_sees_measures_statics_the_device_and_the_attributes_before_it() {
+    for (expression, text, expected) in [
+        ("t + 1", "t|20", json!(21)),
+        ("temperature * 2", "t|20", json!(40)),
+        ("fahrenheit", "t|20", json!(68)),
+        ("t + unit", "t|20", json!("20C")),
+        ("id + '/' + type + service + subservice + entity_name", "t|1", json!("d1/Roomt/Room:d1")),
+        ("x + 1", "o|4", json!(5)),
+        ("o|toisodate", "o|0", json!("1970-01-01T00:00:00.000Z")),
+        ("''|now", "t|1", json!(ARRIVED / 1000)),
+        ("t > 30 ? 'hot' : 'cold'", "t|20", json!("cold")),
+    ] {
+        assert_eq!(evaluated(expression, text), expected, "{expression}");
+    }
+}
+
+#[test]
+fn an_expression_that_fails_or_cannot_be_read_sends_nothing_for_its_attribute() {
+    for expression in ["t +", "none|trim", "t|nothing", "later + 1"] {
+        assert_eq!(evaluated(expression, "t|20|o|7"), Value::Null, "{expression}");
+    }
+}
+
+#[test]
+fn an_attribute_with_an_expression_is_sent_at_every_measure_and_keeps_its_skip_value() {
+    let device = json!({"attributes": [
+        {"object_id": "a", "name": "double", "type": "Number", "expression": "b * 2", "skipValue": 4},
+    ]});
+    let mapping = plain(device, json!({}));
+    let expected = json!({"double": {"type": "Number", "value": 6}, "b": {"type": "Text", "value": 3}});
+    assert_eq!(attributes(&mapping, "b|3"), expected);
+    assert_eq!(attributes(&mapping, "b|2"), json!({"b": {"type": "Text", "value": 2}}));
+}
+
+#[test]
+fn a_request_pays_all_its_expressions_from_one_budget() {
+    let costly = json!({"attributes": [
+        {"name": "x", "type": "Number", "expression": "(s + s + s + s)|length", "skipValue": "none"},
+    ]});
+    let mapping = plain(costly, json!({}));
+    let long = "s".repeat(100_000);
+    let text = vec![format!("s|{long}"); 40].join("#");
+    let writes = apply_at(&mapping, &text, None).unwrap();
+    let value = |index: usize| writes[index].attributes["x"]["value"].clone();
+    assert_eq!((value(0), value(39)), (json!(400_000), Value::Null));
+}

@@ -1,4 +1,4 @@
-//! What is not evaluated yet is said aloud.
+//! Expressions are evaluated, or it is said aloud that they are not (iot-agent 3).
 
 use std::{
     io::{self, Write},
@@ -42,23 +42,25 @@ impl Log {
     /// The warnings since the last call.
     fn warnings(&self) -> Vec<String> {
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap();
-        text.lines().filter(|line| line.contains("not evaluated yet")).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| line.contains("expressions are not evaluated"))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
 #[tokio::test]
-async fn a_group_or_device_with_expressions_is_warned_of_once_when_it_is_provisioned() {
+async fn a_group_or_device_with_expressions_that_do_nothing_is_warned_of_once_when_it_is_provisioned() {
     let (log, _logging) = Log::start();
     let agent = Agent::with_broker(&FakeBroker::default()).await;
-    let fahrenheit =
-        json!([{"object_id": "t", "name": "temp", "type": "Number", "expression": "secret*1.8+32"}]);
+    let broken = json!([{"object_id": "t", "name": "temp", "type": "Number", "expression": "secret*1.8+"}]);
 
-    agent.group(T, "k", json!({"attributes": fahrenheit})).await;
+    agent.group(T, "k", json!({"attributes": broken})).await;
     let of_group = log.warnings();
     assert_eq!(of_group.len(), 1, "{of_group:?}");
     assert!(of_group[0].contains("kind=\"group\""), "{of_group:?}");
 
-    agent.device(T, json!({"device_id": "d", "attributes": fahrenheit})).await;
+    agent.device(T, json!({"device_id": "d", "attributes": broken})).await;
     let of_device = log.warnings();
     assert_eq!(of_device.len(), 1, "{of_device:?}");
     for part in ["tenant=\"t\"", "path=\"/p\"", "id=\"d\"", "attributes[0].expression"] {
@@ -69,15 +71,22 @@ async fn a_group_or_device_with_expressions_is_warned_of_once_when_it_is_provisi
     agent.measure("k", "d", "t|20").await;
     agent.north("PUT", "/iot/devices/d", T, json!({"timezone": "Asia/Tokyo"})).await;
     assert_eq!(log.warnings(), Vec::<String>::new());
-    agent.north("PUT", "/iot/devices/d", T, json!({"attributes": fahrenheit})).await;
+    agent.north("PUT", "/iot/devices/d", T, json!({"attributes": broken})).await;
     assert_eq!(log.warnings().len(), 1);
 }
 
 #[tokio::test]
-async fn without_expressions_nobody_is_warned() {
+async fn what_is_evaluated_is_sent_and_nobody_is_warned() {
     let (log, _logging) = Log::start();
-    let agent = Agent::with_broker(&FakeBroker::default()).await;
-    agent.group(T, "k", json!({"explicitAttrs": true})).await;
+    let broker = FakeBroker::default();
+    let agent = Agent::with_broker(&broker).await;
+    let fahrenheit =
+        json!([{"object_id": "f", "name": "fahrenheit", "type": "Number", "expression": "t*1.8+32"}]);
+    agent.group(T, "k", json!({"explicitAttrs": true, "attributes": fahrenheit})).await;
     agent.device(T, json!({"device_id": "d", "attributes": [{"object_id": "t", "name": "temp"}]})).await;
+    assert_eq!(agent.measure("k", "d", "t|20").await.status, 200);
+    for (attribute, value) in [("temp", 20), ("fahrenheit", 68)] {
+        assert_eq!(broker.value("t", "/p", "Room:d", attribute), Some(json!(value)), "{attribute}");
+    }
     assert_eq!(log.warnings(), Vec::<String>::new());
 }
