@@ -38,6 +38,9 @@ pub const HISTORY: &str = "history";
 /// Topic of measures that the broker could not take at once.
 pub const MEASURES: &str = "measures";
 
+/// Groups whose name begins with this are of the moment: the embedded log keeps nothing for them and forgets them.
+pub const OF_THE_MOMENT: &str = "~";
+
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// The log or the Kafka cluster cannot be reached: try again later.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bus::Bus;
 use ngsi::{
     Entity, Error, UpdateAction,
     query::EntityQuery,
@@ -10,6 +11,8 @@ use ngsi::{
 };
 use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use service_kit::{Clock, RequestContext};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     administration::{Administration, Outgoing},
@@ -40,6 +43,16 @@ pub struct Core {
     pub(crate) registrations: Arc<Registrations>,
     pub(crate) forwarding: Arc<Forwarding>,
     pub(crate) quotas: Arc<Quotas>,
+    pub(crate) changes: Changes,
+}
+
+/// Where committed changes are read, and until when.
+#[derive(Clone)]
+pub(crate) struct Changes {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) stop: CancellationToken,
+    /// One permit for each watch.
+    pub(crate) watches: Arc<Semaphore>,
 }
 
 impl Core {

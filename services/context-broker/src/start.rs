@@ -10,12 +10,13 @@ use service_kit::{
     metrics::Metrics,
 };
 use soft_state::SoftState;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
     Config, Core, NotificationMode, StartError,
     administration::Administration,
     api,
+    core::Changes,
     forwarding::Forwarding,
     metrics::BrokerMetrics,
     notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory, SenderOptions, TlsOptions},
@@ -125,6 +126,11 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         registrations,
         forwarding,
         quotas: Arc::new(quotas),
+        changes: Changes {
+            bus: deps.bus.clone(),
+            stop: tasks.stop_token(),
+            watches: Arc::new(Semaphore::new(api::MAX_WATCHES)),
+        },
     })
 }
 

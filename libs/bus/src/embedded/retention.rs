@@ -76,6 +76,9 @@ impl Groups {
     }
 
     pub(super) fn moved(&mut self, group: &str, next: i64) {
+        if group.starts_with(crate::OF_THE_MOMENT) {
+            return;
+        }
         self.dirty = true;
         match self.by_name.get_mut(group) {
             Some(known) => *known = Group { next, live: true },

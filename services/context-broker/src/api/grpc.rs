@@ -1,10 +1,11 @@
 //! gRPC `ContextBroker`: what neighbours in the mesh ask. Same meaning as the REST API.
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream::BoxStream};
 use ngsi::{
     EntityText, EntityUpdate, Error, ErrorWord, UpdateAction,
+    geo::GeoQuery,
     parse::BodyFormat,
-    query::{EntityQuery, EntitySelector, Expression, Pattern, QueryKind},
+    query::{EntityQuery, EntitySelector, Expression, Pattern, QueryKind, parse_order},
 };
 use proto::v1::{
     self,
@@ -12,7 +13,7 @@ use proto::v1::{
 };
 use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use service_kit::{RequestContext, TraceContext};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     Core,
@@ -24,7 +25,11 @@ use crate::{
 const MAX_UPDATES: usize = 10_000;
 /// One call's message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Items of one stream that are applied at once: about a group commit.
+const STREAMED_AT_ONCE: usize = 512;
 const MAX_LIMIT: u32 = 1000;
+/// Ids, or types, in one query.
+const MAX_ITEMS: usize = 1000;
 const DEFAULT_LIMIT: u32 = 20;
 
 /// The generated server over `core`: for a port, or as a neighbour in the same process.
@@ -58,6 +63,35 @@ impl ContextBroker for GrpcApi {
         }));
         let results = results.await.into_iter().map(result_of).collect();
         Ok(Response::new(v1::UpdateReply { results }))
+    }
+
+    type UpdateStreamStream = BoxStream<'static, Result<v1::UpdateResult, Status>>;
+
+    async fn update_stream(
+        &self,
+        request: Request<Streaming<v1::EntityUpdate>>,
+    ) -> Result<Response<Self::UpdateStreamStream>, Status> {
+        let (core, call) = (self.core.clone(), current());
+        // Polled in order, and answered in order.
+        let results = request.into_inner().map(move |update| {
+            let (core, write) = (core.clone(), update.map(|update| write_of(update, &call)));
+            async move {
+                let result = match write? {
+                    Ok(write) => core.apply_one(write).await,
+                    Err(error) => Err(error),
+                };
+                Ok::<_, Status>(result_of(result))
+            }
+        });
+        Ok(Response::new(results.buffered(STREAMED_AT_ONCE).boxed()))
+    }
+
+    type WatchStream = BoxStream<'static, Result<v1::WatchEvent, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let scope = query_scope(&request.tenant, &request.service_paths).map_err(status)?;
+        Ok(Response::new(super::watch::watch(&self.core, scope, request)?))
     }
 
     async fn get_entity(
@@ -190,18 +224,35 @@ fn query_scope(tenant: &str, paths: &[String]) -> Result<QueryScope, Error> {
 }
 
 fn query_of(request: &v1::QueryEntitiesRequest) -> Result<EntityQuery, Error> {
-    let id_pattern = match request.id_pattern.as_str() {
-        "" => None,
-        pattern => Some(
-            Pattern::parse(pattern).map_err(|_| Error::bad_request("Invalid regex for entity idPattern"))?,
-        ),
+    if request.entity_ids.len() > MAX_ITEMS || request.entity_types.len() > MAX_ITEMS {
+        return Err(Error::bad_request(format!("too many ids or types, max: {MAX_ITEMS}")));
+    }
+    let pattern = |text: &str, name: &str| match text {
+        "" => Ok(None),
+        text => Pattern::parse(text)
+            .map(Some)
+            .map_err(|_| Error::bad_request(format!("Invalid regex for entity {name}"))),
     };
-    let types = (!request.entity_type.is_empty()).then(|| request.entity_type.clone());
-    let selector =
-        EntitySelector { id_pattern, types: types.into_iter().collect(), ..EntitySelector::default() };
-    let q = match request.q.as_str() {
-        "" => None,
-        q => Some(Expression::parse(q, QueryKind::Attributes)?),
+    let own_type = (!request.entity_type.is_empty()).then(|| request.entity_type.clone());
+    let selector = EntitySelector {
+        ids: request.entity_ids.clone(),
+        id_pattern: pattern(&request.id_pattern, "idPattern")?,
+        types: own_type.into_iter().chain(request.entity_types.iter().cloned()).collect(),
+        type_pattern: pattern(&request.type_pattern, "typePattern")?,
+    };
+    let expression = |text: &str, kind| match text {
+        "" => Ok(None),
+        text => Expression::parse(text, kind).map(Some),
+    };
+    let q = expression(&request.q, QueryKind::Attributes)?;
+    let mq = expression(&request.mq, QueryKind::Metadata)?;
+    let geo = match (request.georel.as_str(), request.geometry.as_str(), request.coords.as_str()) {
+        ("", "", "") => None,
+        (georel, geometry, coords) => Some(GeoQuery::parse(georel, geometry, coords)?),
+    };
+    let order_by = match request.order_by.as_str() {
+        "" => Vec::new(),
+        order => parse_order(order)?,
     };
     let limit = match request.limit {
         0 => DEFAULT_LIMIT,
@@ -210,6 +261,9 @@ fn query_of(request: &v1::QueryEntitiesRequest) -> Result<EntityQuery, Error> {
     Ok(EntityQuery {
         selectors: vec![selector],
         q,
+        mq,
+        geo,
+        order_by,
         limit: limit as usize,
         offset: request.offset as usize,
         count: true,

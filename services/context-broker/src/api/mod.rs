@@ -21,6 +21,7 @@ mod subscriptions;
 mod types;
 mod values;
 mod version;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,6 +41,7 @@ use cors::Cors;
 use resource::Resource;
 
 pub use grpc::{GrpcApi, grpc_service};
+pub(crate) use watch::MAX_WATCHES;
 
 /// What every handler needs.
 pub(crate) struct Api {

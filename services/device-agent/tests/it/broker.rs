@@ -131,6 +131,20 @@ fn apply(state: &mut State, update: v1::EntityUpdate) -> v1::UpdateResult {
 
 #[tonic::async_trait]
 impl context_broker_server::ContextBroker for FakeBroker {
+    type UpdateStreamStream = futures::stream::Empty<Result<v1::UpdateResult, Status>>;
+    type WatchStream = futures::stream::Empty<Result<v1::WatchEvent, Status>>;
+
+    async fn update_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::EntityUpdate>>,
+    ) -> Result<Response<Self::UpdateStreamStream>, Status> {
+        Err(Status::unimplemented("the agent does not ask for it"))
+    }
+
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("the agent does not ask for it"))
+    }
+
     async fn update(&self, request: Request<v1::UpdateRequest>) -> Result<Response<v1::UpdateReply>, Status> {
         let updates = request.into_inner().updates;
         let (results, lost, hold) = {
