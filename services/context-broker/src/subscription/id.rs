@@ -1,4 +1,10 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 /// 24 lower-case hexadecimal digits. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,10 +19,16 @@ pub enum InvalidSubscriptionId {
 }
 
 impl SubscriptionId {
-    /// A new id: seconds since 1970, then random digits, so that ids sort by age as those of the original do.
+    /// A new id, made as those of the original are: seconds since 1970, five random bytes of this process, and a counter. So
+    /// ids of one process sort by age.
     pub fn generate(now_us: i64) -> Self {
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| rand::random::<u64>() & 0xff_ffff_ffff);
+        // Begins low enough not to come round soon.
+        static COUNTER: LazyLock<AtomicU32> =
+            LazyLock::new(|| AtomicU32::new(rand::random::<u32>() & 0x0f_ffff));
         let seconds = u32::try_from(now_us / 1_000_000).unwrap_or_default();
-        Self(format!("{seconds:08x}{:016x}", rand::random::<u64>()).into())
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed) & 0xff_ffff;
+        Self(format!("{seconds:08x}{:010x}{count:06x}", *PROCESS).into())
     }
 
     /// Reads an id; upper-case digits are folded.
@@ -64,5 +76,13 @@ mod tests {
         assert_eq!(SubscriptionId::parse(id.as_str()), Ok(id));
         assert_eq!(SubscriptionId::parse("abc"), Err(InvalidSubscriptionId::Length));
         assert_eq!(SubscriptionId::parse(&"g".repeat(24)), Err(InvalidSubscriptionId::Character));
+    }
+
+    #[test]
+    fn ids_of_one_second_sort_by_age() {
+        let ids: Vec<SubscriptionId> =
+            (0..100).map(|_| SubscriptionId::generate(1_700_000_000_000_000)).collect();
+        assert!(ids.is_sorted());
+        assert_eq!(ids[0].as_str().len(), 24);
     }
 }
