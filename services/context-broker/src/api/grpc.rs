@@ -267,7 +267,6 @@ fn query_of(request: &v1::QueryEntitiesRequest) -> Result<EntityQuery, Error> {
         limit: limit as usize,
         offset: request.offset as usize,
         count: true,
-        ..EntityQuery::default()
     })
 }
 
