@@ -16,6 +16,8 @@ use super::{
 const BATCHES: usize = 64;
 /// Notifications on their way at once, in all; further ones are dropped.
 const IN_FLIGHT: usize = 10_000;
+/// With those whose drop is being recorded; beyond it the next batch waits.
+const UNFINISHED: usize = 2 * IN_FLIGHT;
 
 /// Takes notifications that are not kept.
 #[derive(Clone)]
@@ -52,7 +54,7 @@ impl Worker {
     ) -> Result<(), StoreError> {
         loop {
             tokio::select! {
-                Some(batch) = batches.recv() => batch.into_iter().for_each(|pending| self.start(pending)),
+                Some(batch) = batches.recv(), if self.sending.len() < UNFINISHED => batch.into_iter().for_each(|pending| self.start(pending)),
                 Some(ended) = self.sending.join_next() => self.ended(ended),
                 () = stop.cancelled() => break,
             }
