@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::Result;
 use bench::{
-    cases::{Bench, GROUPS, Results, Sizes},
+    cases::{Bench, GROUPS, Programs, Results, Servers, Sizes},
     floor, load, machine,
     report::{Circumstances, Report},
 };
@@ -47,7 +47,8 @@ pub(crate) struct MeasureArgs {
     /// Write docs/performance.md and its plots.
     #[arg(long)]
     write: bool,
-    /// Only these groups of figures, separated by commas: rest, broker, list, measure, fan-out, history, gateway, scaling.
+    /// Only these groups of figures, separated by commas: rest, broker (PATCH and GET), batch, subscribed, list, measure,
+    /// fan-out, history, gateway, forwarding, postgres, scaling, and, in a world of a million entities, point, filter, near, pages.
     #[arg(long, value_delimiter = ',', value_name = "GROUP")]
     only: Vec<String>,
     /// The program to measure; default: `thingmesh` beside this one.
@@ -58,6 +59,13 @@ pub(crate) struct MeasureArgs {
     folder: PathBuf,
     #[arg(long, value_name = "N", default_value_t = 64)]
     connections: usize,
+    /// PostgreSQL for the group `postgres`: `postgres://user:password@host:port/database`; a database of its own is made and
+    /// dropped. Default: $TEST_POSTGRES_URL; without it the group is left out.
+    #[arg(long, value_name = "URL", env = "TEST_POSTGRES_URL", hide_env_values = true)]
+    postgres: Option<String>,
+    /// Kafka beside it. Default: $TEST_KAFKA_BROKERS.
+    #[arg(long, value_name = "HOST:PORT", env = "TEST_KAFKA_BROKERS")]
+    kafka: Option<String>,
 }
 
 pub(crate) fn measure(args: MeasureArgs) -> Result<()> {
@@ -107,12 +115,14 @@ fn prepare(args: &MeasureArgs) -> Result<Bench> {
         warm_up: seconds(1, 100),
         step: seconds(3, 200),
         steady: seconds(6, 300),
+        share: 0.7,
         // Nothing is to be read from a quick run, also not on a machine that is busy with other tests.
         p99_limit: if args.quick { Duration::from_secs(10) } else { Duration::from_millis(25) },
     };
     let sizes = if args.quick {
         Sizes {
-            entities: 100,
+            entities: 200,
+            million: 2000,
             listed: 500,
             points: 10_000,
             devices: 10,
@@ -122,6 +132,7 @@ fn prepare(args: &MeasureArgs) -> Result<Bench> {
     } else {
         Sizes {
             entities: 10_000,
+            million: 1_000_000,
             listed: 100_000,
             points: 1_000_000,
             devices: 1000,
@@ -129,7 +140,10 @@ fn prepare(args: &MeasureArgs) -> Result<Bench> {
             subscription_steps: vec![1, 10, 100, 1000, 10_000],
         }
     };
-    Ok(Bench { program, own_program, folder: args.folder.canonicalize()?, effort, sizes })
+    let servers = args.postgres.clone().zip(args.kafka.clone());
+    let servers = servers.map(|(postgres, kafka)| Servers { postgres, kafka });
+    let programs = Programs { program, own_program, folder: args.folder.canonicalize()? };
+    Ok(Bench::new(programs, effort, sizes, servers))
 }
 
 fn circumstances(bench: &Bench, args: &MeasureArgs) -> Result<Circumstances> {

@@ -39,12 +39,18 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Starts `program` with a new data folder under `folder` and waits until it is ready.
-    pub fn start(program: &Path, folder: &Path) -> Result<Self> {
+    /// Starts `program` with a new data folder under `folder` and waits until it is ready. `config`: what its configuration
+    /// file says, as TOML.
+    pub fn start(program: &Path, folder: &Path, config: &str) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("bench-mesh-").tempdir_in(folder)?;
         let offset = free_offset()?;
         let mut command = Command::new(program);
         command.arg("up").arg("--data-dir").arg(data.path()).arg("--port-offset").arg(offset.to_string());
+        if !config.is_empty() {
+            let file = data.path().join("bench.toml");
+            std::fs::write(&file, config)?;
+            command.arg("--config").arg(file);
+        }
         let log = data.path().join("bench.log");
         let mut server = Server::spawn(&mut command, &log)?;
         let start_time = wait_until_ready(&mut server, local(ADMIN + offset), &log)

@@ -111,6 +111,7 @@ fn a_capacity_holds_its_limit_and_counts_the_servers_cpu() {
         warm_up: Duration::from_millis(100),
         step: Duration::from_millis(300),
         steady: Duration::from_millis(500),
+        share: 0.7,
         p99_limit: Duration::from_secs(5),
     };
     let found = capacity(target, &gets(), &effort, &floor.server).unwrap();

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{Bench, broker, seed};
+use super::{Bench, Row, broker, seed};
 use crate::{
     load::{Load, Requests, drive, request},
     machine,
@@ -58,6 +58,32 @@ pub(super) fn subscriptions(bench: &Bench) -> Result<Scaling> {
         patch.push(point(bench, &mesh, size, &seed::patches(1000))?);
     }
     Ok(Scaling { of: "subscriptions that don't match", series: vec![("PATCH one attribute", patch)] })
+}
+
+/// The most of them, as one row of requests.
+pub(super) fn beside_subscriptions(bench: &Bench) -> Result<Row> {
+    let count = bench.sizes.subscription_steps.last().copied().unwrap_or_default();
+    let rooms = bench.sizes.entities;
+    let mesh = broker::with_rooms(bench, rooms)?;
+    mesh.fill(mesh.broker(), count, "subscribing", &subscribe_to_rooms())?;
+    let title = format!("PATCH beside {count} subscriptions on its type");
+    bench.compare(("patch-subscribed", title), &mesh, mesh.broker(), &seed::patches(rooms))
+}
+
+/// Subscriptions to rooms, none of which matches a change of the temperature: to other rooms by id and by pattern, and to
+/// another attribute of all rooms.
+fn subscribe_to_rooms() -> Requests {
+    Arc::new(|n, out| {
+        let (entity, attribute) = match n % 3 {
+            0 => (format!(r#""id":"urn:ngsi-ld:Room:x{n}""#), "temperature"),
+            1 => (format!(r#""idPattern":"^urn:ngsi-ld:Room:x{n}.*""#), "temperature"),
+            _ => (r#""idPattern":".*""#.to_owned(), "humidity"),
+        };
+        let body = format!(
+            r#"{{"subject":{{"entities":[{{{entity},"type":"Room"}}],"condition":{{"attrs":["{attribute}"]}}}},"notification":{{"http":{{"url":"http://127.0.0.1:9/none"}},"attrs":["temperature"]}}}}"#
+        );
+        request(out, "POST", "/v2/subscriptions", &json_headers(), body.as_bytes());
+    })
 }
 
 /// Subscriptions of every kind that the index tells apart, none of which matches a room's temperature.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection,
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
@@ -21,7 +21,7 @@ const ROW: usize = 300;
 /// Commits that are safe on the disk when they return.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitRates {
-    /// fdatasync after an append of 4 KiB, per second.
+    /// fdatasync after an append of 4 KiB, per second; 0 where that is not ours to measure.
     pub syncs: f64,
     /// Commits of one row, per second.
     pub single: f64,
@@ -42,6 +42,39 @@ pub fn commit_rates(folder: &Path, duration: Duration) -> Result<CommitRates> {
         Ok::<_, sqlx::Error>((single, grouped))
     })?;
     Ok(CommitRates { syncs, single, grouped })
+}
+
+/// The same on a PostgreSQL server, over one connection, in a database that nobody else uses.
+pub fn postgres_commit_rates(url: &str, duration: Duration) -> Result<CommitRates> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::query("CREATE TABLE bench_event (n BIGSERIAL PRIMARY KEY, body BYTEA NOT NULL)")
+            .execute(&mut connection)
+            .await?;
+        let single = postgres_insert_rate(&mut connection, 1, duration).await?;
+        let grouped = postgres_insert_rate(&mut connection, GROUP, duration).await?;
+        connection.close().await?;
+        Ok(CommitRates { syncs: 0.0, single, grouped })
+    })
+}
+
+async fn postgres_insert_rate(
+    connection: &mut PgConnection,
+    rows: usize,
+    duration: Duration,
+) -> Result<f64, sqlx::Error> {
+    let bodies = vec![vec![b'x'; ROW]; rows];
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < duration {
+        // One statement is one transaction.
+        sqlx::query("INSERT INTO bench_event (body) SELECT * FROM unnest($1::bytea[])")
+            .bind(&bodies)
+            .execute(&mut *connection)
+            .await?;
+        count += rows;
+    }
+    Ok(count as f64 / start.elapsed().as_secs_f64())
 }
 
 fn sync_rate(path: &Path, duration: Duration) -> Result<f64> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-pub use commit::{CommitRates, GROUP, commit_rates};
+pub use commit::{CommitRates, GROUP, commit_rates, postgres_commit_rates};
 pub use server::serve;
 
 use crate::process::Server;

@@ -12,8 +12,10 @@ pub struct Effort {
     pub warm_up: Duration,
     /// Each step of the search for the maximum.
     pub step: Duration,
-    /// The run at 70 % of the maximum.
+    /// The run at [`Effort::share`] of the maximum.
     pub steady: Duration,
+    /// Share of the maximum at which latency and CPU are taken, 0 to 1.
+    pub share: f64,
     /// Highest p99 that a maximum may have.
     pub p99_limit: Duration,
 }
@@ -25,7 +27,7 @@ pub struct Capacity {
     pub maximum: f64,
     /// Whether the p99 stayed under the limit at that rate.
     pub kept_limit: bool,
-    /// The run at 70 % of the maximum.
+    /// The run at [`Effort::share`] of the maximum.
     pub steady: Outcome,
     /// The server's CPU per request in that run.
     pub cpu: Duration,
@@ -39,7 +41,7 @@ pub struct Capacity {
 const STEP_DOWN: f64 = 0.9;
 const MOST_STEPS: u32 = 12;
 
-/// Finds the highest constant rate whose p99 stays under the limit, then measures at 70 % of it.
+/// Finds the highest constant rate whose p99 stays under the limit, then measures at a share of it.
 pub fn capacity(target: Target, requests: &Requests, effort: &Effort, server: &Server) -> Result<Capacity> {
     let closed = |duration| drive(target, requests, Load::Closed { duration });
     closed(effort.warm_up)?.all_well("warm-up")?;
@@ -56,7 +58,7 @@ pub fn capacity(target: Target, requests: &Requests, effort: &Effort, server: &S
     if !kept_limit {
         maximum = reached;
     }
-    let load = Load::Open { rate: maximum * 0.7, duration: effort.steady };
+    let load = Load::Open { rate: maximum * effort.share, duration: effort.steady };
     let before = server.cpu()?;
     let steady = drive(target, requests, load)?.all_well("steady load")?;
     let cpu = server.cpu()?.saturating_sub(before).div_f64(steady.done.max(1) as f64);

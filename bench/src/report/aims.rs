@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     Report,
-    format::{mebibytes, nanos, time},
+    format::{count, mebibytes, nanos, time},
 };
-use crate::cases::{Point, Row, Scaling};
+use crate::cases::{Million, Point, Row, Scaling};
 
 /// An aim and what was found.
 pub(super) struct Aim {
@@ -23,6 +23,10 @@ const LONGEST_P99: Duration = Duration::from_millis(25);
 const LONGEST_START: Duration = Duration::from_secs(1);
 const LONGEST_BROKER_START: Duration = Duration::from_millis(300);
 const MOST_RESIDENT: u64 = 100 * 1_048_576;
+const MOST_RESIDENT_LARGE: u64 = 300 * 1_048_576;
+const LONGEST_POINT: Duration = Duration::from_millis(5);
+const LONGEST_NEAR: Duration = Duration::from_millis(10);
+const LEAST_ENTITY_UPDATES: f64 = 25_000.0;
 
 /// All aims for which something was measured.
 pub(super) fn aims(report: &Report) -> Vec<Aim> {
@@ -30,7 +34,8 @@ pub(super) fn aims(report: &Report) -> Vec<Aim> {
     let mut aims = Vec::new();
     for row in &results.rows {
         match row.key {
-            "patch" => aims.push(share(row, 0.25)),
+            "patch" => aims.extend([share(row, 0.25), share(row, 0.35)]),
+            "batch" => aims.push(entity_updates(row)),
             "get" => aims.push(share(row, 0.5)),
             _ => {}
         }
@@ -71,7 +76,44 @@ pub(super) fn aims(report: &Report) -> Vec<Aim> {
         });
     }
     aims.extend(results.scaling.iter().flat_map(flat));
+    aims.extend(results.million.iter().flat_map(large_world));
     aims
+}
+
+fn entity_updates(row: &Row) -> Aim {
+    let found = row.mesh.maximum * row.per_request as f64;
+    Aim {
+        what: format!("{}: entity updates/s", row.title),
+        wanted: format!("≥ {}", count(LEAST_ENTITY_UPDATES)),
+        found: count(found),
+        met: found >= LEAST_ENTITY_UPDATES,
+    }
+}
+
+/// Points, places and memory among many entities.
+fn large_world(million: &Million) -> Vec<Aim> {
+    let entities = count(million.entities as f64);
+    let limit = |row: &Row| match row.key {
+        "point" | "point-type" | "point-list" => Some(LONGEST_POINT),
+        "near" | "near-count" | "near-wide" => Some(LONGEST_NEAR),
+        _ => None,
+    };
+    let timed = million.rows.iter().filter_map(|row| {
+        let (limit, p99) = (limit(row)?, row.mesh.steady.p99());
+        Some(Aim {
+            what: format!("{} among {entities} entities: p99 at half load", row.title),
+            wanted: format!("≤ {}", time(limit)),
+            found: time(p99),
+            met: p99 <= limit,
+        })
+    });
+    let memory = Aim {
+        what: format!("memory of the mesh with {entities} entities"),
+        wanted: format!("≤ {}", mebibytes(MOST_RESIDENT_LARGE)),
+        found: mebibytes(million.resident),
+        met: million.resident <= MOST_RESIDENT_LARGE,
+    };
+    timed.chain([memory]).collect()
 }
 
 fn share(row: &Row, least: f64) -> Aim {

@@ -8,7 +8,7 @@ use super::{
     plot,
 };
 use crate::{
-    cases::{Authorization, FanOut, Journey, Row, Scaling},
+    cases::{Authorization, FanOut, Journey, Million, Row, Scaling},
     floor::GROUP,
     load::Capacity,
 };
@@ -43,6 +43,13 @@ pub(super) fn all(report: &Report) -> String {
     let mut out = circumstances(report);
     if !results.rows.is_empty() {
         section(&mut out, "Requests", &requests(&results.rows));
+    }
+    if let Some(million) = &results.million {
+        section(
+            &mut out,
+            &format!("Among {} entities", count(million.entities as f64)),
+            &large_world(million),
+        );
     }
     section(&mut out, "The store's floor", &commits(report));
     if !results.journeys.is_empty() {
@@ -125,12 +132,30 @@ fn capacity(title: &str, by: &str, capacity: &Capacity, share: String) -> Vec<St
 
 fn commits(report: &Report) -> String {
     let rates = &report.commits;
-    let rows = [
+    let mut rows = vec![
         vec!["append 4 KiB, fdatasync".to_owned(), count(rates.syncs)],
         vec!["SQLite (WAL, synchronous=FULL), one row per commit".to_owned(), count(rates.single)],
         vec![format!("the same, {GROUP} rows per commit: rows"), count(rates.grouped)],
     ];
+    if let Some(postgres) = &report.results.postgres {
+        rows.push(vec!["PostgreSQL, one connection, one row per commit".to_owned(), count(postgres.single)]);
+        rows.push(vec![format!("the same, {GROUP} rows per commit: rows"), count(postgres.grouped)]);
+    }
     table(&["what", "per second"], &rows)
+}
+
+fn large_world(million: &Million) -> String {
+    let rows = requests(&million.rows);
+    format!(
+        "Here p50, p99 and CPU are taken at half of the maximum. Offsets, counts, orders and full reads are asked for one at a time, the \
+         others over all connections. Rooms have a place in a square of half a degree, so that about 340 of a million are within \
+         500 m.\n\n{rows}\nMade over HTTP in {} ({}/s); {} on the disk; memory of the mesh {} afterwards, {} at most after the figures.",
+        time(million.made_in),
+        count(million.entities as f64 / million.made_in.as_secs_f64()),
+        mebibytes(million.on_disk),
+        mebibytes(million.resident_made),
+        mebibytes(million.resident),
+    )
 }
 
 fn journeys(journeys: &[Journey]) -> String {
