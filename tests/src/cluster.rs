@@ -155,6 +155,15 @@ pub struct Cluster {
 impl Cluster {
     /// Two of each, ready; `None` when servers or programs are not there (said on stdout). `more` are settings of all.
     pub async fn start(more: &[String]) -> Option<Self> {
+        Self::start_kinds(&Kind::ALL, more).await
+    }
+
+    /// The same with brokers alone.
+    pub async fn of_brokers(more: &[String]) -> Option<Self> {
+        Self::start_kinds(&[Kind::Broker], more).await
+    }
+
+    async fn start_kinds(kinds: &[Kind], more: &[String]) -> Option<Self> {
         binaries::program("context-broker")?;
         let turn = TURN.lock().await;
         let (kafka, postgres, redis) =
@@ -166,7 +175,7 @@ impl Cluster {
         ];
         settings.extend(more.iter().cloned());
         let mut cluster = Self { members: Vec::new(), kafka, postgres, redis, _turn: turn };
-        for kind in Kind::ALL {
+        for &kind in kinds {
             for replica in 0..2 {
                 let mut settings = settings.clone();
                 if kind == Kind::Agent {
