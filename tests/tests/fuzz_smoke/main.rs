@@ -1,6 +1,8 @@
 //! A short smoke run of the fuzz targets (fuzz/): the same entries and seeds, driven by a simple mutator instead of libFuzzer,
 //! so that no compiler but the usual one is needed. `fuzz/run` drives them by coverage, for as long as one likes.
 
+#[path = "../../../fuzz/entries/geography.rs"]
+mod geography;
 #[path = "../../../fuzz/entries/jexl.rs"]
 mod jexl_text;
 mod mutate;
@@ -19,6 +21,11 @@ use mutate::smoke;
 #[test]
 fn no_text_makes_the_query_language_panic() {
     smoke("query_language", 2_000, query_language::run);
+}
+
+#[test]
+fn whatever_location_is_accepted_is_found_by_the_queries_that_mean_it() {
+    smoke("geography", 5_000, geography::run);
 }
 
 #[test]

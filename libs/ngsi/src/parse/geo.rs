@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{Error, MetadataMap};
 
 /// Checks the value of an attribute whose type is a location; other types pass.
-pub(super) fn check(attribute_type: &str, value: &Value, metadata: &MetadataMap) -> Result<(), Error> {
+pub(crate) fn check(attribute_type: &str, value: &Value, metadata: &MetadataMap) -> Result<(), Error> {
     if !crate::update::is_location_type(attribute_type)
         || value.is_null()
         || crate::update::is_flagged(metadata, "ignoreType")

@@ -16,6 +16,7 @@ pub use attribute::{attribute, value_from_json};
 pub use batch::{Batch, BatchQuery, QueryExpression, batch, batch_query};
 pub(crate) use entity::template_entity;
 pub use entity::{BodyFormat, attributes, entity};
+pub(crate) use geo::check as check_location;
 pub use json::{MAX_NESTING, Members, Node, members};
 pub use names::{
     IdentifierKind, MAX_IDENTIFIER, check_attribute_name, check_entity_id, check_entity_type, has_forbidden,

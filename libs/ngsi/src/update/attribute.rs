@@ -35,6 +35,8 @@ pub(super) fn stage(
     };
     let value = if time::is_date_type(&attribute_type) { parse::date_value(value)? } else { value };
     let metadata = merge_metadata(existing, update.metadata.as_ref(), options.override_metadata);
+    // Also what an operator made, or was sent without the type that it has here.
+    parse::check_location(&attribute_type, &value, &metadata)?;
     let differs = existing.is_none_or(|before| {
         before.value != value || before.attribute_type != attribute_type || before.metadata != metadata
     });

@@ -82,14 +82,14 @@ pub(super) fn evaluate(
     if let Some(value) = existing {
         let mut value = value.clone();
         for operator in operators {
-            value = operate(value, operator)?;
+            value = operate(value, operator, is_date)?;
         }
         return Ok(Some(value));
     }
     let Some(reference) = operators.iter().find_map(|o| o.name.reference(is_date)) else { return Ok(None) };
     let mut value = reference;
     for operator in operators {
-        value = operate(value.clone(), operator).unwrap_or(value);
+        value = operate(value.clone(), operator, is_date).unwrap_or(value);
     }
     Ok(Some(value))
 }
@@ -109,13 +109,13 @@ fn check_set_and_unset(operators: &[UpdateOperator]) -> Result<(), Error> {
     }
 }
 
-fn operate(value: Value, operator: &UpdateOperator) -> Result<Value, Error> {
+fn operate(value: Value, operator: &UpdateOperator, is_date: bool) -> Result<Value, Error> {
     let operand = &operator.operand;
     match operator.name {
         OperatorName::Inc => arithmetic(&value, operator, i64::checked_add, |a, b| a + b),
         OperatorName::Mul => arithmetic(&value, operator, i64::checked_mul, |a, b| a * b),
-        OperatorName::Min => extreme(value, operator, Ordering::Less),
-        OperatorName::Max => extreme(value, operator, Ordering::Greater),
+        OperatorName::Min => extreme(value, operator, is_date, Ordering::Less),
+        OperatorName::Max => extreme(value, operator, is_date, Ordering::Greater),
         OperatorName::Push => push(value, operator),
         OperatorName::AddToSet => {
             let mut array = array(value, operator)?;
@@ -162,13 +162,13 @@ fn arithmetic(
     }
 }
 
-fn extreme(value: Value, operator: &UpdateOperator, wanted: Ordering) -> Result<Value, Error> {
-    let operand = match (&operator.operand, &value) {
-        (Value::String(text), Value::String(current)) if time::parse_us(current).is_some() => {
-            // a stored instant is canonical text: make the operand comparable
+fn extreme(value: Value, operator: &UpdateOperator, is_date: bool, wanted: Ordering) -> Result<Value, Error> {
+    let operand = match &operator.operand {
+        // a stored instant is canonical text: make the operand comparable
+        Value::String(text) if is_date => {
             time::canonical(text).map_or_else(|| operator.operand.clone(), Value::String)
         }
-        (Value::Number(_) | Value::String(_), _) => operator.operand.clone(),
+        Value::Number(_) | Value::String(_) => operator.operand.clone(),
         _ => return Err(bad_operand(operator, "a number or a string")),
     };
     match crate::query::compare_values(&operand, &value) {

@@ -101,8 +101,12 @@ impl Broker {
 
     /// With another configuration; ports and data folder are chosen here.
     pub async fn start_with(config: Config, bus: Arc<dyn bus::Bus>) -> Self {
+        Self::start_at(config, bus, Arc::new(ManualClock::at_us(NOW_US))).await
+    }
+
+    /// The same with a clock that others have too.
+    pub async fn start_at(config: Config, bus: Arc<dyn bus::Bus>, clock: Arc<ManualClock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at_us(NOW_US));
         let config = Config { port: 0, grpc_port: 0, data_dir: dir.path().to_owned(), ..config };
         let metrics = Metrics::new();
         let deps = Deps {

@@ -16,6 +16,7 @@ mod grpc;
 mod history;
 mod http_rules;
 mod lists;
+mod model;
 #[path = "../../../../libs/mqtt/tests/it/mosquitto.rs"]
 mod mosquitto;
 mod notification;

@@ -10,7 +10,7 @@ use context_broker::Config;
 use store::{PostgresConfig, StoreConfig, testing};
 
 use crate::broker::Broker;
-use no_bus::NoBus;
+pub(crate) use no_bus::NoBus;
 use sheet::Sheet;
 
 /// The sheets by name.

@@ -7,13 +7,13 @@ use bus::{Bus, BusError, Consumer, EmbeddedBus, OutboxDb, Outgoing, Waker};
 use tokio_util::sync::CancellationToken;
 
 /// Wakes an outbox of its own, which stays empty.
-pub(super) struct NoBus {
+pub(crate) struct NoBus {
     bus: EmbeddedBus,
     dir: tempfile::TempDir,
 }
 
 impl NoBus {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bus: EmbeddedBus::default(), dir: tempfile::tempdir().unwrap() }
     }
 }
