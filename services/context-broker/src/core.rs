@@ -176,8 +176,8 @@ impl Core {
             return self.subscriptions.create(tenant, path, subscription).await;
         }
         let _turn = self.quotas.creating.lock().await;
-        let (_, known) = self.store.subscriptions(tenant).await.map_err(answer_of_store)?;
-        Quotas::check("subscriptions", known.len() as u64, limit)?;
+        let known = self.store.count_subscriptions(tenant).await.map_err(answer_of_store)?;
+        Quotas::check("subscriptions", known, limit)?;
         self.subscriptions.create(tenant, path, subscription).await
     }
 

@@ -83,7 +83,10 @@ impl Expression {
         if parts.len() > MAX_TERMS {
             return Err(Error::bad_request(format!("query has more than {MAX_TERMS} items")));
         }
-        let items = parts.into_iter().map(|part| item(part.trim(), kind)).collect::<Result<_, _>>()?;
+        let mut items: Vec<Item> =
+            parts.into_iter().map(|part| item(part.trim(), kind)).collect::<Result<_, _>>()?;
+        // Mostly one, and kept as long as a subscription.
+        items.shrink_to_fit();
         Ok(Self { text: text.to_owned(), items })
     }
 

@@ -49,8 +49,9 @@ pub struct Condition {
     pub attrs: Vec<String>,
     pub q: Option<Expression>,
     pub mq: Option<Expression>,
-    pub geo: Option<GeoCondition>,
-    pub jexl: Option<JexlCondition>,
+    // Few have these two: they are kept apart.
+    pub geo: Option<Box<GeoCondition>>,
+    pub jexl: Option<Box<JexlCondition>>,
     /// None: create and change.
     pub alteration_types: Option<Vec<crate::Alteration>>,
     pub notify_on_metadata_change: bool,

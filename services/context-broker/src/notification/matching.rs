@@ -65,17 +65,14 @@ impl Matcher {
         let mut counted: HashMap<String, u32> = HashMap::new();
         for (place, change) in changes.iter_mut().enumerate() {
             let Some((tenant, index)) = indexes.get(&change.tenant) else { continue };
-            let touched = change.updated.iter().chain(&change.removed);
-            let candidates = index.candidates(&change.entity_id, &change.entity_type, touched);
-            if candidates.is_empty() {
-                continue;
-            }
             let Some(parsed) = parse(change) else {
                 tracing::error!(entity = change.entity_id, version = change.version, "change not readable");
                 continue;
             };
-            let triggered: Vec<_> =
-                candidates.into_iter().filter(|entry| triggers(entry, change, &parsed)).collect();
+            let touched = change.updated.iter().chain(&change.removed);
+            let about = (change.entity_id.as_str(), change.entity_type.as_str());
+            let mut triggered = index.candidates(about, touched, &parsed.entity.attributes);
+            triggered.retain(|entry| triggers(entry, change, &parsed));
             if triggered.is_empty() {
                 continue;
             }
@@ -89,7 +86,7 @@ impl Matcher {
                 let subscription = SubscriptionKey { tenant: tenant.clone(), id: entry.id.clone() };
                 let told = Told { place, change, parsed: &parsed, trace: &trace, tenant };
                 let token = tokens.get(&change.token_ref);
-                let effect = self.effect(entry, &told, &correlator, token);
+                let effect = self.effect(&entry, &told, &correlator, token);
                 matches.push(Match {
                     subscription,
                     revision: entry.revision,

@@ -32,7 +32,7 @@ use store::StoreError;
 
 use crate::{
     error::WriteError,
-    subscription::{StoredSubscription, SubscriptionId},
+    subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
     update::{Applied, Write},
 };
 
@@ -140,12 +140,23 @@ pub trait ContextStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<(Vec<StoredSubscription>, u64), StoreError>;
 
-    /// All subscriptions of a tenant, oldest first, with the epoch that they are complete for.
-    async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError>;
+    /// The next of the tenant's subscriptions that are not `known`, `limit` of them at most, and what was deleted since.
+    async fn subscription_changes(
+        &self,
+        tenant: &Tenant,
+        known: Known,
+        limit: u32,
+    ) -> Result<SubscriptionChanges, StoreError>;
+
+    async fn count_subscriptions(&self, tenant: &Tenant) -> Result<u64, StoreError>;
 
     /// For readiness.
     async fn check(&self) -> Result<(), StoreError>;
 }
+
+/// Deletions of subscriptions are remembered for this many changes of the tenant's subscriptions; whoever is farther behind
+/// reads them all.
+pub(crate) const DELETIONS_KEPT: i64 = 100_000;
 
 /// What a PATCH of a subscription stores.
 #[derive(Clone, Copy, Debug)]

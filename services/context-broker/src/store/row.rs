@@ -8,7 +8,7 @@ use sqlx::{Decode, Type};
 use store::StoreError;
 
 use crate::{
-    subscription::{StoredSubscription, SubscriptionId},
+    subscription::{StoredSubscription, SubscriptionChanges, SubscriptionId},
     update::{MEASURE_IDS_KEPT, MeasureId, Stored},
 };
 
@@ -138,4 +138,20 @@ impl SubscriptionRow {
             created_us: self.created_us,
         })
     }
+}
+
+pub(super) fn subscription_changes(
+    epoch: i64,
+    changed: Vec<SubscriptionRow>,
+    deleted: Option<Vec<String>>,
+) -> Result<SubscriptionChanges, StoreError> {
+    let id = |text: String| {
+        let damaged = |_| StoreError::Internal(format!("the deletion of {text:?} has an unreadable id"));
+        SubscriptionId::parse(&text).map_err(damaged)
+    };
+    Ok(SubscriptionChanges {
+        epoch,
+        changed: changed.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?,
+        deleted: deleted.map(|ids| ids.into_iter().map(id).collect::<Result<_, _>>()).transpose()?,
+    })
 }

@@ -65,6 +65,21 @@ CREATE FUNCTION attribute_value(attributes BYTEA, path TEXT[]) RETURNS JSONB IMM
            ELSE convert_from(attributes, 'UTF8')::jsonb #> path END $$;
 ";
 
+// A change of a subscription is found by its revision, its deletion by the epoch of that.
+const SQLITE_CHANGES: &str = "
+CREATE INDEX subscription_change ON subscription (tenant, revision);
+CREATE INDEX subscription_list ON subscription (tenant, path, created_us, id);
+CREATE TABLE subscription_deletion (
+    tenant TEXT NOT NULL, epoch INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tenant, epoch)) WITHOUT ROWID;
+";
+
+const POSTGRES_CHANGES: &str = r#"
+CREATE INDEX subscription_change ON subscription (tenant, revision);
+CREATE INDEX subscription_list ON subscription (tenant, path, created_us, id);
+CREATE TABLE subscription_deletion (
+    tenant TEXT COLLATE "C" NOT NULL, epoch BIGINT NOT NULL, id TEXT COLLATE "C" NOT NULL, PRIMARY KEY (tenant, epoch));
+"#;
+
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
@@ -78,6 +93,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "values for indexes on attributes",
         sqlite: &[],
         postgres: &[POSTGRES_VALUE],
+    },
+    Migration {
+        version: 4,
+        name: "changes of subscriptions",
+        sqlite: &[SQLITE_CHANGES],
+        postgres: &[POSTGRES_CHANGES],
     },
 ];
 

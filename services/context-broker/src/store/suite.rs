@@ -16,7 +16,9 @@ use super::{
     AttributeIndex, ContextStore, Cursor, Selection, SystemStore,
     postgres::{PostgresOptions, PostgresStore},
     sqlite::{SqliteOptions, SqliteStore},
-    suite_subscriptions::subscriptions_keep_their_epochs,
+    suite_subscriptions::{
+        changes_of_subscriptions_are_read_from_where_one_is, subscriptions_keep_their_epochs,
+    },
 };
 use crate::{
     error::WriteError,
@@ -471,4 +473,5 @@ suite!(
     what_has_expired_is_invisible_at_once_and_swept_later,
     an_expiry_that_was_moved_counts_whatever_was_written_between,
     subscriptions_keep_their_epochs,
+    changes_of_subscriptions_are_read_from_where_one_is,
 );

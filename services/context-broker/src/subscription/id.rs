@@ -1,14 +1,14 @@
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock,
+        LazyLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-/// 24 lower-case hexadecimal digits. Cheap to clone.
+/// 24 lower-case hexadecimal digits, kept in place: there are a hundred thousand of them in memory.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SubscriptionId(Arc<str>);
+pub struct SubscriptionId([u8; 24]);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSubscriptionId {
@@ -28,34 +28,34 @@ impl SubscriptionId {
             LazyLock::new(|| AtomicU32::new(rand::random::<u32>() & 0x0f_ffff));
         let seconds = u32::try_from(now_us / 1_000_000).unwrap_or_default();
         let count = COUNTER.fetch_add(1, Ordering::Relaxed) & 0xff_ffff;
-        Self(format!("{seconds:08x}{:010x}{count:06x}", *PROCESS).into())
+        let text = format!("{seconds:08x}{:010x}{count:06x}", *PROCESS);
+        Self(text.as_bytes().try_into().expect("8, 10 and 6 digits"))
     }
 
     /// Reads an id; upper-case digits are folded.
     pub fn parse(text: &str) -> Result<Self, InvalidSubscriptionId> {
-        if text.len() != 24 {
-            return Err(InvalidSubscriptionId::Length);
-        }
+        let mut digits: [u8; 24] = text.as_bytes().try_into().map_err(|_| InvalidSubscriptionId::Length)?;
         if !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(InvalidSubscriptionId::Character);
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        digits.make_ascii_lowercase();
+        Ok(Self(digits))
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).expect("hexadecimal digits")
     }
 }
 
 impl fmt::Display for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

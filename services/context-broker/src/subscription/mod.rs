@@ -1,8 +1,10 @@
 //! Subscriptions: their ids, how they are stored, and which changes they match.
 
+mod group;
 mod id;
 mod index;
 mod registry;
+mod thresholds;
 
 use ngsi::subscription::{Counters, DeliveryHealth, Subscription};
 use scope::PathPattern;
@@ -26,6 +28,25 @@ pub struct StoredSubscription {
     pub revision: i64,
     /// Microseconds since 1970.
     pub created_us: i64,
+}
+
+/// What of a tenant's subscriptions is known: the rest is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Revisions up to this one.
+    pub revision: i64,
+    /// Deletions up to this epoch. None: no subscription is known that could have been deleted.
+    pub deletions: Option<i64>,
+}
+
+/// Some of the subscriptions that changed since, by revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionChanges {
+    /// The tenant's epoch when they were read.
+    pub epoch: i64,
+    pub changed: Vec<StoredSubscription>,
+    /// None: deletions of so long ago are forgotten, all has to be read anew.
+    pub deleted: Option<Vec<SubscriptionId>>,
 }
 
 /// A subscription as the API shows it.

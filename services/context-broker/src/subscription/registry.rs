@@ -17,7 +17,7 @@ use scope::{PathPattern, Tenant};
 use service_kit::Clock;
 use store::StoreError;
 
-use super::{Entry, StoredSubscription, SubscriptionId, SubscriptionView, TenantIndex};
+use super::{Entry, Known, StoredSubscription, SubscriptionId, SubscriptionView, TenantIndex};
 use crate::{
     error::answer_of_store,
     metrics::BrokerMetrics,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Changes of a subscription that met another change of it.
 const MAX_CONFLICTS: usize = 10;
+
+/// Subscriptions that are read at once.
+const READ_AT_ONCE: u32 = 1_000;
 
 /// Which part of a list.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +155,7 @@ impl Registry {
             let replacement = Replacement { expected: stored.revision, body: &body, reactivated };
             let replaced = self.store.replace_subscription(tenant, id, replacement).await;
             if let Some(replaced) = replaced.map_err(answer_of_store)? {
-                self.cancelled.lock().insert(key.clone(), replaced.revision);
+                self.cancel(&key, replaced.revision);
                 let cancelled = self.deliveries.cancel(&key, replaced.revision).await;
                 self.metrics.cancelled(cancelled.map_err(answer_of_store)?);
                 return Ok(());
@@ -163,11 +166,16 @@ impl Registry {
     }
 
     pub(crate) async fn delete(&self, tenant: &Tenant, id: &SubscriptionId) -> Result<(), Error> {
-        if !self.store.delete_subscription(tenant, id).await.map_err(answer_of_store)? {
+        let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
+        // Before the index can learn of the deletion, which ends it.
+        self.cancel(&key, i64::MAX);
+        let deleted = self.store.delete_subscription(tenant, id).await;
+        if !matches!(deleted, Ok(true)) {
+            self.cancelled.lock().remove(&key);
+        }
+        if !deleted.map_err(answer_of_store)? {
             return Err(Error::subscription_not_found());
         }
-        let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
-        self.cancelled.lock().insert(key.clone(), i64::MAX);
         let cancelled = self.deliveries.forget(&key).await.map_err(answer_of_store)?;
         self.metrics.cancelled(cancelled);
         Ok(())
@@ -187,19 +195,73 @@ impl Registry {
         if let Some(index) = self.fresh(tenant, epoch) {
             return Ok(index);
         }
-        let (loaded, stored) = self.store.subscriptions(tenant).await?;
-        let before = self.indexes.read().get(tenant).cloned().unwrap_or_default();
-        let index = tokio::task::spawn_blocking(move || TenantIndex::build(loaded, &stored, &before))
-            .await
-            .map_err(|error| StoreError::Internal(error.to_string()))?;
-        let index = Arc::new(index);
+        let known = self.indexes.read().get(tenant).cloned();
+        let index = self.catch_up(tenant, known).await?;
         self.refreshes.fetch_add(1, Ordering::Relaxed);
         self.indexes.write().insert(tenant.clone(), index.clone());
-        self.cancelled.lock().retain(|key, revision| {
-            let known = || index.get(&key.id).map_or(i64::MAX, |entry| entry.revision);
-            key.tenant != *tenant || known() < *revision
-        });
         Ok(index)
+    }
+
+    /// Reads what is new since `before`; all, where there is none.
+    async fn catch_up(
+        &self,
+        tenant: &Tenant,
+        before: Option<Arc<TenantIndex>>,
+    ) -> Result<Arc<TenantIndex>, StoreError> {
+        let mut known = before.as_ref().map_or_else(Known::default, |index| Known {
+            revision: index.epoch(),
+            deletions: Some(index.epoch()),
+        });
+        let mut index = before.unwrap_or_default();
+        let mut from_scratch = known.deletions.is_none();
+        loop {
+            let read = self.store.subscription_changes(tenant, known, READ_AT_ONCE).await?;
+            let Some(deleted) = read.deleted else {
+                (known, index, from_scratch) = (Known::default(), Arc::default(), true);
+                continue;
+            };
+            let is_all = read.changed.len() < READ_AT_ONCE as usize;
+            let last = read.changed.last().map_or(read.epoch, |last| last.revision);
+            known = Known { revision: last, deletions: Some(read.epoch) };
+            let (target, changed) = (index.clone(), read.changed);
+            let taken = tokio::task::spawn_blocking(move || {
+                target.take_in(&changed, &deleted);
+                (changed, deleted)
+            });
+            let (changed, deleted) = taken.await.map_err(|error| StoreError::Internal(error.to_string()))?;
+            let changed = changed.into_iter().map(|one| (one.id, one.revision));
+            let deleted = deleted.into_iter().map(|id| (id, i64::MAX));
+            for (id, revision) in changed.chain(deleted) {
+                self.knows(&SubscriptionKey { tenant: tenant.clone(), id }, revision);
+            }
+            if is_all {
+                break index.completed(read.epoch);
+            }
+        }
+        if from_scratch {
+            // What was deleted before is in no list of deletions.
+            self.cancelled.lock().retain(|key, below| {
+                key.tenant != *tenant || index.get(&key.id).is_some_and(|entry| entry.revision < *below)
+            });
+        }
+        Ok(index)
+    }
+
+    /// Notes that nothing below `revision` of the subscription is sent any more.
+    fn cancel(&self, key: &SubscriptionKey, revision: i64) {
+        let mut cancelled = self.cancelled.lock();
+        // Another one may have taken the change into the index already; if not, it will come by `knows`.
+        if self.known(key).is_none_or(|entry| entry.revision < revision) {
+            cancelled.insert(key.clone(), revision);
+        }
+    }
+
+    /// The index has this revision of the subscription, or has forgotten it.
+    fn knows(&self, key: &SubscriptionKey, revision: i64) {
+        let mut cancelled = self.cancelled.lock();
+        if cancelled.get(key).is_some_and(|below| *below <= revision) {
+            cancelled.remove(key);
+        }
     }
 
     pub(crate) fn refreshes(&self) -> u64 {
@@ -209,11 +271,11 @@ impl Registry {
     /// The ids of all subscriptions that are in memory.
     pub(crate) fn ids(&self) -> Vec<String> {
         let indexes: Vec<Arc<TenantIndex>> = self.indexes.read().values().cloned().collect();
-        indexes.iter().flat_map(|index| index.ids()).map(ToString::to_string).collect()
+        indexes.iter().flat_map(|index| index.ids()).map(|id| id.to_string()).collect()
     }
 
     fn fresh(&self, tenant: &Tenant, epoch: i64) -> Option<Arc<TenantIndex>> {
-        self.indexes.read().get(tenant).filter(|index| index.epoch >= epoch).cloned()
+        self.indexes.read().get(tenant).filter(|index| index.epoch() >= epoch).cloned()
     }
 
     /// Takes in what other processes changed: reloads the indexes in use that are behind `epochs`.
@@ -246,12 +308,12 @@ impl Registry {
 
     /// The entry as far as it is known here.
     pub(crate) fn known(&self, key: &SubscriptionKey) -> Option<Arc<Entry>> {
-        self.indexes.read().get(&key.tenant)?.get(&key.id).cloned()
+        self.indexes.read().get(&key.tenant)?.get(&key.id)
     }
 
     /// What `revision` asked for is no longer sent: it failed too often.
     pub(crate) fn close(&self, key: &SubscriptionKey, revision: i64) {
-        self.cancelled.lock().insert(key.clone(), revision + 1);
+        self.cancel(key, revision + 1);
     }
 }
 

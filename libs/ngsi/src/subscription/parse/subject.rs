@@ -30,7 +30,9 @@ pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
         Some(value) => condition(members(value, "condition")?)?,
         None => Condition::default(),
     };
-    let entities: Vec<SubjectEntity> = entities.iter().map(entity).collect::<Result<_, _>>()?;
+    let mut entities: Vec<SubjectEntity> = entities.iter().map(entity).collect::<Result<_, _>>()?;
+    // Mostly one, and kept as long as the subscription.
+    entities.shrink_to_fit();
     let patterns =
         |e: &SubjectEntity| usize::from(e.id_pattern.is_some()) + usize::from(e.type_pattern.is_some());
     if entities.iter().map(patterns).sum::<usize>() > MAX_PATTERNS {
@@ -88,7 +90,7 @@ fn condition(object: &Map<String, Value>) -> Result<Condition, Error> {
     }
     let jexl = match object.get("jexlExpression").map(|value| string(value, "jexlExpression")).transpose()? {
         Some("") => return Err(Error::bad_request("jexlExpression is empty")),
-        text => text.map(JexlCondition::parse),
+        text => text.map(|text| Box::new(JexlCondition::parse(text))),
     };
     let expression = match object.get("expression") {
         Some(value) => expression(members(value, "expression")?)?,
@@ -124,14 +126,14 @@ fn geo(
     georel: Option<&str>,
     geometry: Option<&str>,
     coords: Option<&str>,
-) -> Result<Option<GeoCondition>, Error> {
+) -> Result<Option<Box<GeoCondition>>, Error> {
     match (georel, geometry, coords) {
         (None, None, None) => Ok(None),
         (Some(georel), Some(geometry), Some(coords)) => {
             let query = GeoQuery::parse(georel, geometry, coords)
                 .map_err(|error| error.prefixed("error parsing geo-query fields: "))?;
             let [georel, geometry, coords] = [georel, geometry, coords].map(str::to_owned);
-            Ok(Some(GeoCondition { georel, geometry, coords, query }))
+            Ok(Some(Box::new(GeoCondition { georel, geometry, coords, query })))
         }
         _ => Err(Error::bad_request(
             "partial geo expression: geometry, georel and coords have to be provided together",

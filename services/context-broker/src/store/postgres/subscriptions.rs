@@ -7,8 +7,11 @@ use store::StoreError;
 
 use super::PostgresStore;
 use crate::{
-    store::{Replacement, row::SubscriptionRow},
-    subscription::{StoredSubscription, SubscriptionId},
+    store::{
+        DELETIONS_KEPT, Replacement,
+        row::{SubscriptionRow, subscription_changes},
+    },
+    subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
 };
 
 async fn next_epoch(transaction: &mut Transaction<'_, Postgres>, tenant: &Tenant) -> Result<i64, StoreError> {
@@ -89,7 +92,7 @@ impl PostgresStore {
         id: &SubscriptionId,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        next_epoch(&mut transaction, tenant).await?;
+        let epoch = next_epoch(&mut transaction, tenant).await?;
         let deleted = sqlx::query("DELETE FROM subscription WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id.as_str())
@@ -98,6 +101,17 @@ impl PostgresStore {
         if deleted.rows_affected() == 0 {
             return Ok(false);
         }
+        sqlx::query("INSERT INTO subscription_deletion (tenant, epoch, id) VALUES ($1, $2, $3)")
+            .bind(tenant.as_str())
+            .bind(epoch)
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM subscription_deletion WHERE tenant = $1 AND epoch <= $2")
+            .bind(tenant.as_str())
+            .bind(epoch - DELETIONS_KEPT)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -149,23 +163,49 @@ impl PostgresStore {
         Ok((page, total.unsigned_abs()))
     }
 
-    pub(super) async fn subscription_rows(
+    pub(super) async fn changed_subscription_rows(
         &self,
         tenant: &Tenant,
-    ) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
+        known: Known,
+        limit: u32,
+    ) -> Result<SubscriptionChanges, StoreError> {
         let mut snapshot = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
         let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM subscription_epoch WHERE tenant = $1")
             .bind(tenant.as_str())
             .fetch_optional(&mut *snapshot)
             .await?;
+        let epoch = epoch.unwrap_or(0);
+        let deleted: Option<Vec<String>> = match known.deletions {
+            None => Some(Vec::new()),
+            Some(since) if since < epoch - DELETIONS_KEPT => None,
+            Some(since) => {
+                let ids = "SELECT id FROM subscription_deletion WHERE tenant = $1 AND epoch > $2";
+                Some(
+                    sqlx::query_scalar(ids)
+                        .bind(tenant.as_str())
+                        .bind(since)
+                        .fetch_all(&mut *snapshot)
+                        .await?,
+                )
+            }
+        };
         let rows: Vec<SubscriptionRow> = sqlx::query_as(
-            "SELECT id, path, body, since_epoch, revision, created_us FROM subscription WHERE tenant = $1 \
-             ORDER BY created_us, id",
+            "SELECT id, path, body, since_epoch, revision, created_us FROM subscription \
+             WHERE tenant = $1 AND revision > $2 ORDER BY revision LIMIT $3",
         )
         .bind(tenant.as_str())
+        .bind(known.revision)
+        .bind(i64::from(limit))
         .fetch_all(&mut *snapshot)
         .await?;
-        let subscriptions = rows.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?;
-        Ok((epoch.unwrap_or(0), subscriptions))
+        subscription_changes(epoch, rows, deleted)
+    }
+
+    pub(super) async fn count_subscription_rows(&self, tenant: &Tenant) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM subscription WHERE tenant = $1")
+            .bind(tenant.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(count.unsigned_abs())
     }
 }

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     error::WriteError,
-    subscription::{StoredSubscription, SubscriptionId},
+    subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
     update::{Applied, Limits, Write},
 };
 use cache::EntityCache;
@@ -204,8 +204,17 @@ impl ContextStore for SqliteStore {
         self.subscription_page_rows(tenant, path, offset, limit).await
     }
 
-    async fn subscriptions(&self, tenant: &Tenant) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
-        self.subscription_rows(tenant).await
+    async fn subscription_changes(
+        &self,
+        tenant: &Tenant,
+        known: Known,
+        limit: u32,
+    ) -> Result<SubscriptionChanges, StoreError> {
+        self.changed_subscription_rows(tenant, known, limit).await
+    }
+
+    async fn count_subscriptions(&self, tenant: &Tenant) -> Result<u64, StoreError> {
+        self.count_subscription_rows(tenant).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -8,10 +8,10 @@ use store::{SqlitePools, StoreError};
 use super::SqliteStore;
 use crate::{
     store::{
-        Replacement,
-        row::{SubscriptionRow, tenants},
+        DELETIONS_KEPT, Replacement,
+        row::{SubscriptionRow, subscription_changes, tenants},
     },
-    subscription::{StoredSubscription, SubscriptionId},
+    subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
 };
 
 pub(super) async fn load_epochs(pools: &SqlitePools) -> Result<Vec<(Tenant, i64)>, StoreError> {
@@ -120,6 +120,17 @@ impl SqliteStore {
         if deleted.rows_affected() == 0 {
             return Ok(false);
         }
+        sqlx::query("INSERT INTO subscription_deletion (tenant, epoch, id) VALUES (?, ?, ?)")
+            .bind(tenant.as_str())
+            .bind(epoch)
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM subscription_deletion WHERE tenant = ? AND epoch <= ?")
+            .bind(tenant.as_str())
+            .bind(epoch - DELETIONS_KEPT)
+            .execute(&mut *transaction)
+            .await?;
         self.commit_epoch(transaction, tenant, epoch).await?;
         Ok(true)
     }
@@ -171,23 +182,49 @@ impl SqliteStore {
         Ok((page, total.unsigned_abs()))
     }
 
-    pub(super) async fn subscription_rows(
+    pub(super) async fn changed_subscription_rows(
         &self,
         tenant: &Tenant,
-    ) -> Result<(i64, Vec<StoredSubscription>), StoreError> {
+        known: Known,
+        limit: u32,
+    ) -> Result<SubscriptionChanges, StoreError> {
         let mut snapshot = self.pools.reader.begin().await?;
         let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM subscription_epoch WHERE tenant = ?")
             .bind(tenant.as_str())
             .fetch_optional(&mut *snapshot)
             .await?;
+        let epoch = epoch.unwrap_or(0);
+        let deleted: Option<Vec<String>> = match known.deletions {
+            None => Some(Vec::new()),
+            Some(since) if since < epoch - DELETIONS_KEPT => None,
+            Some(since) => {
+                let ids = "SELECT id FROM subscription_deletion WHERE tenant = ? AND epoch > ?";
+                Some(
+                    sqlx::query_scalar(ids)
+                        .bind(tenant.as_str())
+                        .bind(since)
+                        .fetch_all(&mut *snapshot)
+                        .await?,
+                )
+            }
+        };
         let rows: Vec<SubscriptionRow> = sqlx::query_as(
-            "SELECT id, path, body, since_epoch, revision, created_us FROM subscription WHERE tenant = ? \
-             ORDER BY created_us, id",
+            "SELECT id, path, body, since_epoch, revision, created_us FROM subscription \
+             WHERE tenant = ? AND revision > ? ORDER BY revision LIMIT ?",
         )
         .bind(tenant.as_str())
+        .bind(known.revision)
+        .bind(limit)
         .fetch_all(&mut *snapshot)
         .await?;
-        let subscriptions = rows.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?;
-        Ok((epoch.unwrap_or(0), subscriptions))
+        subscription_changes(epoch, rows, deleted)
+    }
+
+    pub(super) async fn count_subscription_rows(&self, tenant: &Tenant) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM subscription WHERE tenant = ?")
+            .bind(tenant.as_str())
+            .fetch_one(&self.pools.reader)
+            .await?;
+        Ok(count.unsigned_abs())
     }
 }
