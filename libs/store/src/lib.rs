@@ -14,6 +14,7 @@
 //! - A database newer than the program, a damaged file and a full disk are errors of their own ([`StoreError`]).
 //! - A consumer's position moves only from the value that its reader expected ([`position`]).
 
+mod checkpoint;
 mod config;
 mod dir_lock;
 mod error;

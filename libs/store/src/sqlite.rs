@@ -1,11 +1,13 @@
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::watch;
 
-use crate::{Migration, StoreError, migrate_sqlite};
+use crate::{Migration, StoreError, checkpoint, migrate_sqlite};
 
 /// Concurrent reads of one file. SQLite reads are short; more connections only cost memory.
 const READERS: u32 = 4;
@@ -23,17 +25,29 @@ pub struct SqlitePools {
     pub writer: SqlitePool,
     /// Read-only connections; each sees the last commit when its statement or transaction begins.
     pub reader: SqlitePool,
+    /// The connection of the checkpointer.
+    own: SqlitePool,
+    /// Tells the checkpointer that something is about to be written.
+    commits: Arc<watch::Sender<()>>,
 }
 
 impl SqlitePools {
+    /// Waits for the writer: until it is given back, nobody else writes.
+    pub async fn hold(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.commits.send_replace(());
+        Ok(self.writer.acquire().await?)
+    }
+
     /// Waits for the writer and begins a transaction that has the write lock from its start.
     pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.commits.send_replace(());
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// Ends all connections; the last one folds the WAL into the file.
     pub async fn close(&self) {
         self.reader.close().await;
+        self.own.close().await;
         self.writer.close().await;
     }
 }
@@ -80,7 +94,7 @@ async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
-                .pragma("wal_autocheckpoint", "4000")
+                .pragma("wal_autocheckpoint", checkpoint::AT_LAST)
                 .pragma("journal_size_limit", "67108864"),
         )
         .await?;
@@ -92,7 +106,14 @@ async fn open(path: &Path, component: &str, migrations: &[Migration]) -> Result<
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(common.read_only(true).row_buffer_size(256))
+        .connect_with(common.clone().read_only(true).row_buffer_size(256))
         .await?;
-    Ok(SqlitePools { writer, reader })
+    let own = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(0)
+        .test_before_acquire(false)
+        .connect_lazy_with(common.pragma("wal_autocheckpoint", "0"));
+    let (commits, seen) = watch::channel(());
+    tokio::spawn(checkpoint::run(own.clone(), writer.clone(), seen));
+    Ok(SqlitePools { writer, reader, own, commits: Arc::new(commits) })
 }

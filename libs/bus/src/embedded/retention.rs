@@ -38,13 +38,15 @@ impl Default for Retention {
             soft_bytes: 256 << 20,
             hard_bytes: 16 << 30,
             forget_group_ms: 7 * 86_400_000,
-            every_ms: 2_000,
+            every_ms: 500,
         }
     }
 }
 
 /// Rows deleted by one statement: short enough not to be noticed by the writer.
-const CHUNK: i64 = 1000;
+const CHUNK: i64 = 250;
+/// After a statement the writer belongs to others for this many times as long as that took.
+const PAUSE: u32 = 4;
 
 /// A group that is stored at least this often counts as seen.
 const STORE_EVERY: Duration = Duration::from_secs(3600);
@@ -169,7 +171,7 @@ async fn delete_excess(
     let mut left = excess;
     while left > 0 && !stop.is_cancelled() {
         let chunk = CHUNK.min(i64::try_from(left).unwrap_or(CHUNK));
-        let deleted = outbox::delete_below(&log.pools.writer, &log.topic, i64::MAX, i64::MAX, chunk).await?;
+        let (deleted, _) = delete_some(log, i64::MAX, i64::MAX, chunk).await?;
         lost.fetch_add(deleted, Ordering::Relaxed);
         if deleted == 0 {
             break;
@@ -186,15 +188,32 @@ async fn delete_excess(
     Ok(())
 }
 
-/// Deletes rows in short statements, so that the writer is never held up for long.
+/// Deletes rows in short statements with pauses between them, so that the writer is never held up for long.
 async fn delete(log: &Log, below: i64, before_us: i64, stop: &CancellationToken) -> Result<(), StoreError> {
-    while below > 0 && !stop.is_cancelled() {
-        let deleted = outbox::delete_below(&log.pools.writer, &log.topic, below, before_us, CHUNK).await?;
-        if deleted < CHUNK.unsigned_abs() {
-            break;
+    if below <= 0 {
+        return Ok(());
+    }
+    loop {
+        let started = Instant::now();
+        let (_, more) = delete_some(log, below, before_us, CHUNK).await?;
+        if !more {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(started.elapsed() * PAUSE) => {}
+            () = stop.cancelled() => return Ok(()),
         }
     }
-    Ok(())
+}
+
+/// How many were deleted, and whether there may be more. Looked for by a reader, so that the writer only deletes.
+async fn delete_some(log: &Log, below: i64, before_us: i64, max: i64) -> Result<(u64, bool), StoreError> {
+    let found = outbox::oldest(&log.pools.reader, &log.topic, below, before_us, max).await?;
+    if found.below == 0 {
+        return Ok((0, false));
+    }
+    let deleted = outbox::delete_below(&log.pools.writer, &log.topic, found.below).await?;
+    Ok((deleted, found.all && deleted >= max.unsigned_abs()))
 }
 
 /// Remembers the groups, so that records wait also for a group whose reader has not been started yet.

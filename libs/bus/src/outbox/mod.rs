@@ -9,7 +9,7 @@ mod sqlite;
 pub use postgres::append_postgres;
 pub use sqlite::{SqliteQuery, append_sqlite, append_statement, bind_sqlite};
 
-pub(crate) use sqlite::{bounds, count_from, delete_below, read_from};
+pub(crate) use sqlite::{bounds, count_from, delete_below, oldest, read_from};
 
 use bytes::Bytes;
 

@@ -124,24 +124,43 @@ pub(crate) async fn count_from(reader: &SqlitePool, topic: &str, from: i64) -> R
     Ok(count.unsigned_abs())
 }
 
-/// Deletes up to `max` of the oldest rows of `topic` that are below `below` and written before `before_us`.
-pub(crate) async fn delete_below(
-    writer: &SqlitePool,
+/// The offset below which up to `max` of the oldest rows of `topic` lie that are below `below` and were written before
+/// `before_us`, and how many they are.
+pub(crate) async fn oldest(
+    reader: &SqlitePool,
     topic: &str,
     below: i64,
     before_us: i64,
     max: i64,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query(
-        // The inner limit keeps the search short when the oldest rows are too young.
-        "DELETE FROM bus_log WHERE seq IN (SELECT seq FROM (SELECT seq, at_us FROM bus_log \
-         WHERE topic = ? AND seq < ? ORDER BY seq LIMIT ?) WHERE at_us < ?)",
+) -> Result<Oldest, StoreError> {
+    // From the first row that is too young on, all stay.
+    let (last, young): (Option<i64>, Option<i64>) = sqlx::query_as(
+        "SELECT max(seq), min(CASE WHEN at_us >= ? THEN seq END) FROM \
+         (SELECT seq, at_us FROM bus_log WHERE topic = ? AND seq < ? ORDER BY seq LIMIT ?)",
     )
+    .bind(before_us)
     .bind(topic)
     .bind(below)
     .bind(max)
-    .bind(before_us)
-    .execute(writer)
+    .fetch_one(reader)
     .await?;
+    Ok(Oldest { below: young.or(last.map(|last| last + 1)).unwrap_or(0), all: young.is_none() })
+}
+
+/// What [`oldest`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Oldest {
+    pub(crate) below: i64,
+    /// None was left out for its age: there may be more.
+    pub(crate) all: bool,
+}
+
+/// Deletes the rows of `topic` below an offset; how many.
+pub(crate) async fn delete_below(writer: &SqlitePool, topic: &str, below: i64) -> Result<u64, StoreError> {
+    let done = sqlx::query("DELETE FROM bus_log WHERE seq < ? AND topic = ?")
+        .bind(below)
+        .bind(topic)
+        .execute(writer)
+        .await?;
     Ok(done.rows_affected())
 }

@@ -114,3 +114,41 @@ async fn a_directory_that_is_missing_is_named() {
         "{error:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_folded_into_the_file_while_writes_go_on_and_begins_anew() {
+    const ROW: usize = 60_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let size = |suffix: &str| fs::metadata(path.with_extension(suffix)).map_or(0, |file| file.len());
+    let file = open_sqlite(&path, "test", &[ONE]).await.unwrap();
+    // Each commit writes at least its row; the log alone would hold them all.
+    let (mut written, mut smaller, mut before) = (0, false, 0);
+    while !smaller {
+        let text = format!("{written:>ROW$}");
+        let mut transaction = file.begin().await.unwrap();
+        sqlx::query("INSERT INTO thing (text) VALUES (?)")
+            .bind(text)
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        written += 1;
+        let log = size("db-wal");
+        // SQLite cuts it to `journal_size_limit` when it begins anew; a file that stays below that is written from its start.
+        smaller = log < before || (log == before && written * ROW as u64 > log + (16 << 20));
+        before = log;
+        assert!(written * (ROW as u64) < 1 << 30, "the log has {log} bytes and grows");
+    }
+    let all: u64 = written * ROW as u64;
+    let settled = async {
+        while size("db") < all {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), settled)
+        .await
+        .expect("all of it is in the file");
+    file.close().await;
+    assert_eq!(size("db-wal"), 0, "the last connection folds the log and removes it");
+}

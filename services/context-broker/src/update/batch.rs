@@ -94,6 +94,19 @@ pub(crate) struct Plan {
     pub(crate) groups: Vec<(GroupKey, Arc<[Stored]>)>,
 }
 
+impl Plan {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.puts.is_empty() && self.deletes.is_empty()
+    }
+
+    /// Each entity is changed once, and its indexes stay as they are.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.deletes.is_empty()
+            && self.puts.len() == self.events.len()
+            && self.puts.iter().all(|row| row.keeps_indexes)
+    }
+}
+
 pub(crate) struct Batch<'a> {
     groups: HashMap<GroupKey, Vec<Slot>>,
     events: Vec<Outgoing>,

@@ -10,7 +10,7 @@ use bus::outbox;
 use parking_lot::Mutex;
 use scope::Tenant;
 use service_kit::Clock;
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection, Sqlite, Transaction};
 use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
 
 use super::{
@@ -45,12 +45,17 @@ static PUT: LazyLock<Bulk> = LazyLock::new(|| {
 /// value that it has.
 static PUT_IN_PLACE: LazyLock<Bulk> = LazyLock::new(|| put(""));
 
-/// All statements of the usual batch, which changes each of its entities once, in place: rows, their events, the sequence.
+/// The usual batch, which changes each of its entities once, in place, and needs nothing but what is in memory: the whole
+/// transaction in one text, because each statement by itself wakes two threads.
 static WHOLE: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::of_texts(|rows| {
-        format!("{};{};{SEQUENCE}", put_statement(rows, ""), outbox::append_statement(rows))
+        format!("BEGIN IMMEDIATE;{};{};COMMIT", put_statement(rows, ""), outbox::append_statement(rows))
     })
 });
+
+/// Versions are set aside in blocks, so that not every commit writes the page that holds the last one. What is left of a
+/// block at the end of the process is never given out.
+const BLOCK: i64 = 10_000;
 
 const SEQUENCE: &str = "UPDATE sequence SET value = ? WHERE name = 'entity_version'";
 
@@ -81,55 +86,120 @@ pub(super) struct Parts {
 
 pub(super) struct Writer {
     parts: Parts,
-    /// The last version given out.
-    version: Mutex<i64>,
+    versions: Mutex<Versions>,
+}
+
+#[derive(Clone, Copy)]
+struct Versions {
+    /// The last one given out.
+    last: i64,
+    /// Up to here they are set aside: a process that starts later begins above.
+    reserved: i64,
 }
 
 type Results = Vec<Result<Applied, ngsi::Error>>;
+type Groups = HashMap<GroupKey, Vec<Slot>>;
+
+/// A batch as it will be committed.
+struct Planned {
+    results: Results,
+    plan: Plan,
+    last_version: i64,
+    now_us: i64,
+}
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 impl Writer {
     pub(super) async fn open(parts: Parts) -> Result<Self, StoreError> {
-        let version: i64 = sqlx::query_scalar("SELECT value FROM sequence WHERE name = 'entity_version'")
+        let last: i64 = sqlx::query_scalar("SELECT value FROM sequence WHERE name = 'entity_version'")
             .fetch_one(&parts.pools.writer)
             .await?;
-        Ok(Self { parts, version: version.into() })
+        Ok(Self { parts, versions: Versions { last, reserved: last }.into() })
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Results, WriteError> {
-        let mut transaction = self.parts.pools.begin().await?;
-        let groups = self.load(&mut transaction, &batch).await?;
-        let first_version = *self.version.lock() + 1;
+        // Whoever holds the connection is the only writer, also before the transaction begins.
+        let mut connection = self.parts.pools.hold().await?;
         let now_us = self.parts.clock.now_us();
-        let (results, plan, last_version) = self.plan(batch, groups, first_version, now_us).await?;
-        if plan.events.is_empty() && plan.puts.is_empty() && plan.deletes.is_empty() {
-            return Ok(results);
+        let versions = *self.versions.lock();
+        let (groups, missing) = self.known(&batch);
+        if !missing.is_empty() {
+            let mut transaction = connection.begin_with(BEGIN).await.map_err(StoreError::from)?;
+            let groups = load(&mut transaction, groups, &missing).await?;
+            let planned = self.plan(batch, groups, versions.last + 1, now_us).await?;
+            return self.commit_in(transaction, planned, versions).await;
         }
-        let last_event = write(&mut transaction, &plan, last_version).await?;
-        if let Err(error) = transaction.commit().await {
-            // A failed COMMIT may have been made durable all the same: trust nothing that is in memory.
-            self.parts.cache.clear();
-            return Err(match StoreError::from(error) {
-                // The log's commit record is written last: when there was no room for all of it, nothing is committed.
-                full @ StoreError::Full(_) => full.into(),
-                other => WriteError::Unknown(other.to_string()),
-            });
+        let planned = self.plan(batch, groups, versions.last + 1, now_us).await?;
+        let Planned { plan, last_version, .. } = &planned;
+        let usual = plan.is_in_place() && *last_version <= versions.reserved;
+        let Some(statement) = WHOLE.of(plan.puts.len()).filter(|_| usual) else {
+            let transaction = connection.begin_with(BEGIN).await.map_err(StoreError::from)?;
+            return self.commit_in(transaction, planned, versions).await;
+        };
+        let query = bind_rows(sqlx::query(statement), &plan.puts);
+        let query = outbox::bind_sqlite(query, bus::CONTEXT_CHANGES, &plan.events);
+        match query.execute(&mut *connection).await {
+            Ok(done) => Ok(self.committed(planned, versions.reserved, done.last_insert_rowid())),
+            Err(error) => {
+                // Nothing to take back when SQLite did so itself.
+                sqlx::query("ROLLBACK").execute(&mut *connection).await.ok();
+                Err(self.not_committed(error))
+            }
         }
-        *self.version.lock() = last_version;
+    }
+
+    /// Writes what was planned and commits it.
+    async fn commit_in(
+        &self,
+        mut transaction: Transaction<'_, Sqlite>,
+        planned: Planned,
+        versions: Versions,
+    ) -> Result<Results, WriteError> {
+        if planned.plan.is_empty() {
+            return Ok(planned.results);
+        }
+        let mut reserved = versions.reserved;
+        if planned.last_version > reserved {
+            reserved = planned.last_version + BLOCK;
+            sqlx::query(SEQUENCE)
+                .bind(reserved)
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::from)?;
+        }
+        let last_event = write(&mut transaction, &planned.plan).await?;
+        match transaction.commit().await {
+            Ok(()) => Ok(self.committed(planned, reserved, last_event)),
+            Err(error) => Err(self.not_committed(error)),
+        }
+    }
+
+    /// Keeps what was committed, and tells the bus.
+    fn committed(&self, planned: Planned, reserved: i64, last_event: i64) -> Results {
+        let Planned { results, plan, last_version, now_us } = planned;
+        *self.versions.lock() = Versions { last: last_version, reserved };
         for (key, group) in plan.groups {
             self.parts.cache.put(key, group);
         }
         if let Some(waker) = self.parts.wake.get() {
             waker.wake_with(last_event, now_us, plan.events);
         }
-        Ok(results)
+        results
     }
 
-    /// The entities that the batch touches, from memory or from the file.
-    async fn load(
-        &self,
-        transaction: &mut Transaction<'_, Sqlite>,
-        batch: &[Write],
-    ) -> Result<HashMap<GroupKey, Vec<Slot>>, StoreError> {
+    fn not_committed(&self, error: sqlx::Error) -> WriteError {
+        // A failed COMMIT may have been made durable all the same: trust nothing that is in memory.
+        self.parts.cache.clear();
+        match StoreError::from(error) {
+            // The log's commit record is written last: when there was no room for all of it, nothing is committed.
+            full @ StoreError::Full(_) => full.into(),
+            other => WriteError::Unknown(other.to_string()),
+        }
+    }
+
+    /// The entities that the batch touches and that are in memory, and the names of the others.
+    fn known(&self, batch: &[Write]) -> (Groups, Vec<GroupKey>) {
         let keys: BTreeSet<GroupKey> = batch.iter().map(GroupKey::of).collect();
         let mut groups = HashMap::with_capacity(keys.len());
         let mut missing = Vec::new();
@@ -141,27 +211,16 @@ impl Writer {
                 None => missing.push(key),
             }
         }
-        for (statement, chunk) in LOAD.chunks(&missing) {
-            let mut query = sqlx::query_scalar::<_, String>(statement);
-            for key in chunk {
-                query = query.bind(key.tenant.as_str()).bind(&*key.id);
-            }
-            for row in query.fetch_all(&mut **transaction).await? {
-                let (tenant, stored) = unpack(row)?;
-                let key = GroupKey { tenant, id: stored.entity.id.clone() };
-                groups.entry(key).or_insert_with(Vec::new).push(Slot::loaded(stored));
-            }
-        }
-        Ok(groups)
+        (groups, missing)
     }
 
     async fn plan(
         &self,
         batch: Vec<Write>,
-        groups: HashMap<GroupKey, Vec<Slot>>,
+        groups: Groups,
         first_version: i64,
         now_us: i64,
-    ) -> Result<(Results, Plan, i64), WriteError> {
+    ) -> Result<Planned, WriteError> {
         let epochs = self.parts.epochs.clone();
         let limits = self.parts.limits;
         let size = batch.len();
@@ -174,7 +233,7 @@ impl Writer {
                 planned.apply(write, version)
             };
             let results = batch.iter().map(&mut apply).collect();
-            (results, planned.finish(), version)
+            Planned { results, plan: planned.finish(), last_version: version, now_us }
         };
         if size <= INLINE_BATCH {
             return Ok(work());
@@ -198,18 +257,28 @@ impl BatchExecutor for Writer {
     }
 }
 
-/// Writes the plan; answers the offset of its last event.
-async fn write(
+/// The groups with those that only the file has.
+async fn load(
     transaction: &mut Transaction<'_, Sqlite>,
-    plan: &Plan,
-    last_version: i64,
-) -> Result<i64, StoreError> {
-    let in_place = plan.puts.len() == plan.events.len() && plan.puts.iter().all(|row| row.keeps_indexes);
-    if let Some(statement) = WHOLE.of(plan.puts.len()).filter(|_| in_place && plan.deletes.is_empty()) {
-        let query = bind_rows(sqlx::query(statement), &plan.puts);
-        let query = outbox::bind_sqlite(query, bus::CONTEXT_CHANGES, &plan.events).bind(last_version);
-        return Ok(query.execute(&mut **transaction).await?.last_insert_rowid());
+    mut groups: Groups,
+    missing: &[GroupKey],
+) -> Result<Groups, StoreError> {
+    for (statement, chunk) in LOAD.chunks(missing) {
+        let mut query = sqlx::query_scalar::<_, String>(statement);
+        for key in chunk {
+            query = query.bind(key.tenant.as_str()).bind(&*key.id);
+        }
+        for row in query.fetch_all(&mut **transaction).await? {
+            let (tenant, stored) = unpack(row)?;
+            let key = GroupKey { tenant, id: stored.entity.id.clone() };
+            groups.entry(key).or_default().push(Slot::loaded(stored));
+        }
     }
+    Ok(groups)
+}
+
+/// Writes the plan; answers the offset of its last event.
+async fn write(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan) -> Result<i64, StoreError> {
     for (tenant, id, path, entity_type) in &plan.deletes {
         sqlx::query("DELETE FROM entity WHERE tenant = ? AND id = ? AND path = ? AND type = ?")
             .bind(tenant.as_str())
@@ -222,9 +291,7 @@ async fn write(
     let (in_place, others): (Vec<_>, Vec<_>) = plan.puts.iter().partition(|row| row.keeps_indexes);
     put_rows(transaction, &PUT_IN_PLACE, &in_place).await?;
     put_rows(transaction, &PUT, &others).await?;
-    let last = outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await?;
-    sqlx::query(SEQUENCE).bind(last_version).execute(&mut **transaction).await?;
-    Ok(last)
+    outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &plan.events).await
 }
 
 async fn put_rows(
