@@ -105,6 +105,13 @@ impl Kind {
     }
 }
 
+/// Where `operation` is at a provider. A URL without path has the path `/`, as in the original: agents serve `//op/query`.
+fn address(provider: &str, operation: &str) -> String {
+    let authority = provider.find("://").map_or(0, |at| at + 3);
+    let has_path = provider.get(authority..).is_some_and(|rest| rest.contains('/'));
+    format!("{provider}{}{operation}", if has_path { "" } else { "/" })
+}
+
 /// One request to one provider.
 struct Forward {
     entry: Arc<Entry>,
@@ -191,7 +198,7 @@ impl Forwarding {
         let timeout = Duration::from_millis(self.config.timeout_ms).min(deadline - started);
         let _passing = self.hops.pass(&correlator);
         let request = client::Request {
-            url: format!("{}{}", provider.url.trim_end_matches('/'), kind.path(provider.legacy)),
+            url: address(&provider.url, kind.path(provider.legacy)),
             legacy: provider.legacy,
             caller,
             correlator: &correlator,

@@ -351,3 +351,18 @@ async fn a_request_never_goes_round() {
     one.refuses(nowhere, 404, "NotFound", NOT_FOUND).await;
     assert!(one.metrics().contains(r#"outcome="looped""#), "{}", one.metrics());
 }
+
+#[tokio::test]
+async fn the_path_of_a_provider_is_kept_as_it_is_and_is_a_slash_when_there_is_none() {
+    let broker = Broker::start().await;
+    for (path, asked) in
+        [("", "//op/query"), ("/", "//op/query"), ("/v2", "/v2/op/query"), ("/v2/", "/v2//op/query")]
+    {
+        let provider = Provider::answering(METER).await;
+        let url = provider.url().replace("/v2", path);
+        let registration = register(&broker, &url, m1(), &["power"]).await;
+        get(&broker, "/v2/entities/m1").await;
+        assert_eq!(provider.only().path, asked);
+        broker.expect(request(&format!("DELETE {registration}")), 204, "").await;
+    }
+}
