@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use hyper::ext::ReasonPhrase;
 use ngsi::Error;
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("fiware-total-count");
@@ -69,6 +70,15 @@ fn without_body(status: StatusCode, location: Option<String>) -> Response {
 pub(super) fn error_response(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = with_body(status, "application/json", error.to_json());
+    // The names of RFC 9110; the library has those of its predecessors.
+    let reason = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Some(ReasonPhrase::from_static(b"Content Too Large")),
+        StatusCode::UNPROCESSABLE_ENTITY => Some(ReasonPhrase::from_static(b"Unprocessable Content")),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
     if crate::is_retryable(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -22,6 +22,8 @@ pub struct Broker {
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
+    /// What follows the number in the first line.
+    pub reason: String,
     headers: Vec<(String, String)>,
     pub body: String,
 }
@@ -184,10 +186,11 @@ fn parse(text: &str, request: &Request) -> Reply {
     let (head, body) =
         text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request:?}: {text:?}"));
     let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, line) = lines.next().unwrap().split_once(' ').unwrap();
+    let (status, reason) = line.split_once(' ').unwrap();
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    Reply { status, headers, body: body.to_owned() }
+    Reply { status: status.parse().unwrap(), reason: reason.to_owned(), headers, body: body.to_owned() }
 }

@@ -271,3 +271,19 @@ async fn answers_carry_their_headers() {
         (204, None, None)
     );
 }
+
+#[tokio::test]
+async fn reason_phrases_are_those_of_rfc_9110() {
+    let broker = Broker::start().await;
+    broker.given(r#"{"id":"E","type":"T"}"#).await;
+    let two = r#"{"id":"G","a":{"type":"geo:point","value":"1,2"},"b":{"type":"geo:point","value":"1,2"}}"#;
+    for (body, status, reason) in [
+        (r#"{"id":"E","type":"T"}"#, 422, "Unprocessable Content"),
+        (two, 413, "Content Too Large"),
+        ("{}", 400, "Bad Request"),
+        (r#"{"id":"H"}"#, 201, "Created"),
+    ] {
+        let reply = broker.send(request("POST /v2/entities").json(body)).await;
+        assert_eq!((reply.status, reply.reason.as_str()), (status, reason), "{}", reply.body);
+    }
+}
