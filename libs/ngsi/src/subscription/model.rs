@@ -15,7 +15,7 @@ pub struct Subscription {
     pub expires_us: Option<i64>,
     /// As it was set; what is shown may be `expired`.
     pub status: Status,
-    /// Notifications within this time after one are dropped.
+    /// Notifications within this time after one are dropped. Never 0.
     pub throttling_s: Option<u64>,
 }
 
@@ -167,7 +167,7 @@ impl Subscription {
             self.status = status;
         }
         if let Some(throttling_s) = throttling_s {
-            self.throttling_s = Some(throttling_s);
+            self.throttling_s = (throttling_s > 0).then_some(throttling_s);
         }
     }
 

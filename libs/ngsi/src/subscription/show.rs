@@ -49,7 +49,7 @@ impl Subscription {
         object.insert("status".to_owned(), json!(status));
         object.insert("subject".to_owned(), subject(&self.subject));
         object.insert("notification".to_owned(), Value::Object(notification));
-        if let Some(throttling_s) = self.throttling_s.filter(|seconds| *seconds > 0) {
+        if let Some(throttling_s) = self.throttling_s {
             object.insert("throttling".to_owned(), json!(throttling_s));
         }
     }

@@ -211,9 +211,10 @@ fn parse(change: &ContextChange) -> Option<Parsed> {
 }
 
 fn gate(subscription: &Subscription) -> Gate {
-    let throttling = subscription.throttling_s.filter(|seconds| *seconds > 0);
     Gate {
-        throttling_us: throttling.map(|s| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+        throttling_us: subscription
+            .throttling_s
+            .map(|s| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
         oneshot: subscription.status == Status::Oneshot,
         max_fails: subscription.notification.max_fails_limit.is_some(),
     }

@@ -26,7 +26,7 @@ pub(super) fn subscription(body: &[u8]) -> Result<Subscription, Error> {
         notification,
         expires_us: patch.expires_us.flatten(),
         status: patch.status.unwrap_or_default(),
-        throttling_s: patch.throttling_s,
+        throttling_s: patch.throttling_s.filter(|seconds| *seconds > 0),
     })
 }
 
