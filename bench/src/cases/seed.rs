@@ -67,11 +67,17 @@ fn placed_room_json(n: u64) -> String {
     room.strip_suffix('}').map_or_else(String::new, |open| format!("{open}{location}"))
 }
 
+/// A number without any likeness to its neighbours' (the last steps of splitmix64).
+fn mixed(n: u64) -> u64 {
+    let n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    n ^ (n >> 31)
+}
+
 /// A place in a square of [`CITY`] degrees, spread evenly.
 pub(super) fn place(n: u64) -> (f64, f64) {
-    const STEPS: u64 = 1_000_003;
-    let along = |seed: u64| spread(n.wrapping_mul(2).wrapping_add(seed), STEPS) as f64 / STEPS as f64 * CITY;
-    (SOUTH_WEST.0 + along(1), SOUTH_WEST.1 + along(7_654_321))
+    let along = |seed: u64| (mixed(n ^ seed) >> 11) as f64 / (1_u64 << 53) as f64 * CITY;
+    (SOUTH_WEST.0 + along(1 << 62), SOUTH_WEST.1 + along(1 << 63))
 }
 
 /// PATCHes one attribute of `per_request` of `count` rooms in one request; each value is new.

@@ -31,4 +31,4 @@ pub use error::StoreError;
 pub use group_commit::{GroupCommit, GroupCommitError, GroupCommitShards};
 pub use migration::{Migration, migrate_postgres, migrate_sqlite};
 pub use postgres::open_postgres;
-pub use sqlite::{SqlitePools, open_sqlite};
+pub use sqlite::{Collation, Scan, SqlitePools, open_sqlite, open_sqlite_with};

@@ -146,7 +146,7 @@ impl Default for Config {
             max_body_bytes: 1024 * 1024,
             max_entity_bytes: 1024 * 1024,
             multiservice: true,
-            cache_bytes: 128 * 1024 * 1024,
+            cache_bytes: 96 * 1024 * 1024,
             commit: CommitConfig::default(),
             query: QueryConfig::default(),
             attribute_indexes: Vec::new(),

@@ -43,6 +43,8 @@ impl Deadline {
         match self.at {
             None => Ok(part.await?),
             Some(at) => match tokio::time::timeout_at(at, part).await {
+                // A statement that is ended for its time says so a moment before the timer does.
+                Ok(Err(_)) if Instant::now() >= at => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),
                 Ok(part) => Ok(part?),
                 Err(_) => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),
             },
@@ -102,8 +104,18 @@ pub(crate) async fn run(
     let owned = |names: Option<Vec<&str>>| {
         names.unwrap_or_default().into_iter().map(str::to_owned).collect::<Vec<String>>()
     };
-    let selection =
-        Selection { ids: owned(pushed.ids), types: owned(pushed.types), conditions: pushed.conditions };
+    let selection = Selection {
+        ids: owned(pushed.ids),
+        types: owned(pushed.types),
+        conditions: pushed.conditions,
+        until: deadline.at,
+    };
+    if pushed.complete
+        && query.is_sorted()
+        && let Some(page) = sorted(store, scope, &selection, query, deadline).await?
+    {
+        return Ok(page);
+    }
     if !pushed.complete || query.is_sorted() {
         if let Some(page) = candidates::page(store, scope, &selection, query).await? {
             return Ok(page);
@@ -115,11 +127,34 @@ pub(crate) async fn run(
         limit => store.list(scope, &selection, query.offset as u64, limit).await?,
     };
     let entities = entities.into_iter().map(Found::Text).collect();
-    let total = match query.count {
-        true => Some(store.count(scope, &selection).await?),
-        false => None,
-    };
+    let total = total(store, scope, &selection, query).await?;
     Ok(Page { entities, total })
+}
+
+async fn total(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    selection: &Selection,
+    query: &EntityQuery,
+) -> Result<Option<u64>, StoreError> {
+    if query.count { store.count(scope, selection).await.map(Some) } else { Ok(None) }
+}
+
+/// A page that the store sorts. None: it can't.
+async fn sorted(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    selection: &Selection,
+    query: &EntityQuery,
+    deadline: Deadline,
+) -> Result<Option<Page>, QueryError> {
+    let page = (query.offset as u64, u32::try_from(query.limit).unwrap_or(u32::MAX));
+    let found = deadline.keep(store.sorted(scope, selection, &query.order_by, page)).await?;
+    let Some(found) = found else { return Ok(None) };
+    let mut found = decode_all(found).await?;
+    query.sort(&mut found);
+    let entities = found.into_iter().map(Found::Whole).collect();
+    Ok(Some(Page { entities, total: total(store, scope, selection, query).await? }))
 }
 
 /// Reads the selection in chunks and keeps what the page needs.
@@ -170,21 +205,21 @@ pub(crate) async fn types(
     deadline: Deadline,
 ) -> Result<Vec<TypeSummary>, QueryError> {
     let types = only.map(str::to_owned).into_iter().collect();
-    let selection = Selection { types, ..Selection::default() };
+    let selection = Selection { types, until: deadline.at, ..Selection::default() };
     let mut found: BTreeMap<String, TypeSummary> = BTreeMap::new();
     let mut after = None;
     loop {
         let chunk = deadline.keep(store.scan(scope, &selection, after.as_ref(), CHUNK)).await?;
         let last = chunk.last().filter(|_| chunk.len() >= CHUNK as usize).map(|last| Cursor::of(last));
-        for entity in decode_all(chunk).await? {
-            let summary = match found.get_mut(&entity.entity_type) {
+        for entity in chunk {
+            let summary = match found.get_mut(&*entity.entity_type) {
                 Some(summary) => summary,
-                None => found.entry(entity.entity_type.clone()).or_insert_with(|| TypeSummary {
-                    name: entity.entity_type.clone(),
+                None => found.entry((*entity.entity_type).to_owned()).or_insert_with(|| TypeSummary {
+                    name: (*entity.entity_type).to_owned(),
                     ..TypeSummary::default()
                 }),
             };
-            summary.add(&entity);
+            summary.add(&entity)?;
         }
         if last.is_none() {
             return Ok(found.into_values().collect());
@@ -194,14 +229,19 @@ pub(crate) async fn types(
 }
 
 impl TypeSummary {
-    fn add(&mut self, entity: &Entity) {
+    fn add(&mut self, entity: &EntityText) -> Result<(), StoreError> {
         self.count += 1;
-        for (name, attribute) in &entity.attributes {
-            let known =
-                self.attributes.get(name).is_some_and(|types| types.contains(&attribute.attribute_type));
-            if !known {
-                self.attributes.entry(name.clone()).or_default().insert(attribute.attribute_type.clone());
+        if !entity.attribute_types(|name, attribute_type| self.know(name, attribute_type)) {
+            for (name, attribute) in &decode(entity)?.attributes {
+                self.know(name, &attribute.attribute_type);
             }
+        }
+        Ok(())
+    }
+
+    fn know(&mut self, name: &str, attribute_type: &str) {
+        if !self.attributes.get(name).is_some_and(|types| types.contains(attribute_type)) {
+            self.attributes.entry(name.to_owned()).or_default().insert(attribute_type.to_owned());
         }
     }
 }

@@ -30,6 +30,19 @@ impl EntityText {
         done
     }
 
+    /// Tells the name and the type of each attribute. False: some of them have to be decoded for that; what was told is
+    /// true all the same.
+    pub fn attribute_types<'a>(&'a self, mut each: impl FnMut(&'a str, &'a str)) -> bool {
+        let plain = |text: &'a [u8]| std::str::from_utf8(text).ok().filter(|text| !text.contains('\\'));
+        walk(&self.attributes, |member| {
+            let after = member.value.strip_prefix(b"{\"type\":")?;
+            let attribute_type = after.get(1..string(after)? - 1)?;
+            each(plain(member.key)?, plain(attribute_type)?);
+            Some(())
+        })
+        .is_some()
+    }
+
     fn try_write(&self, out: &mut Vec<u8>, format: Format) -> Option<()> {
         if !matches!(format, Format::Normalized | Format::KeyValues) {
             return None;
@@ -60,16 +73,17 @@ impl EntityText {
     }
 }
 
-/// `None` also for a location: a Feature is shown as its geometry.
+/// `None` also for a location that is an object: a Feature is shown as its geometry.
 fn parts(attribute: &[u8]) -> Option<Parts<'_>> {
     let after = attribute.strip_prefix(b"{\"type\":")?;
     let length = string(after)?;
-    if is_location_type(std::str::from_utf8(after.get(1..length - 1)?).ok()?) {
-        return None;
-    }
+    let is_location = is_location_type(std::str::from_utf8(after.get(1..length - 1)?).ok()?);
     let after = after.get(length..)?.strip_prefix(b",\"value\":")?;
     let length = value(after)?;
     let shown = after.get(..length)?;
+    if is_location && shown.starts_with(b"{") {
+        return None;
+    }
     let after = after.get(length..)?.strip_prefix(b",\"metadata\":")?;
     let after = after.get(value(after)?..)?;
     after.strip_prefix(b",\"dateCreated\":")?;
@@ -104,6 +118,7 @@ mod tests {
             "level": {"type": "Number", "value": -3.5e-7, "metadata": {"unit": {"type": "Text", "value": "},\"dateCreated\":"}},
                 "dateCreated": 1_000_000, "dateModified": 2_000_000},
             "na\"me": {"type": "Te\\xt", "value": "a\"}]\\", "metadata": {}},
+            "at": {"type": "geo:point", "value": "40.4, -3.7", "metadata": {}},
             "list": {"type": "StructuredValue", "value": [{"dateCreated": 1}, null, true], "metadata": {}},
             "dateExpires": {"type": "DateTime", "value": "2040-01-01T00:00:00.000Z", "metadata": {}}
         }));
@@ -118,6 +133,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn types_of_attributes_are_read_from_the_text() {
+        let plain = entity(json!({
+            "a": {"type": "T\u{e9}", "value": "}\"{", "metadata": {"type": {"type": "no", "value": 1}}},
+            "b": {"type": "U", "value": {"type": "no"}, "metadata": {}},
+        }));
+        let plain = EntityText::of(&plain).unwrap();
+        let mut seen = Vec::new();
+        assert!(plain.attribute_types(|name, attribute_type| seen.push((name, attribute_type))));
+        assert_eq!(seen, [("a", "T\u{e9}"), ("b", "U")]);
+        let quoted = entity(json!({"a\"": {"type": "T", "value": 1, "metadata": {}}}));
+        assert!(!EntityText::of(&quoted).unwrap().attribute_types(|_, _| {}));
     }
 
     #[test]

@@ -1,6 +1,7 @@
-use std::{fs, io::Seek, io::Write, path::Path};
+use std::{fs, io::Seek, io::Write, path::Path, time::Duration};
 
-use store::{StoreError, open_sqlite};
+use store::{Collation, StoreError, open_sqlite, open_sqlite_with};
+use tokio::time::Instant;
 
 use crate::{EDITED, ONE, TWO};
 
@@ -151,4 +152,41 @@ async fn the_log_is_folded_into_the_file_while_writes_go_on_and_begins_anew() {
         .expect("all of it is in the file");
     file.close().await;
     assert_eq!(size("db-wal"), 0, "the last connection folds the log and removes it");
+}
+
+const ENDLESS: &str =
+    "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number) SELECT count(*) FROM number";
+
+#[tokio::test]
+async fn a_statement_that_reads_much_ends_when_its_time_is_over_or_nobody_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = open_sqlite(&dir.path().join("a.db"), "test", &[ONE]).await.unwrap();
+    // More often than there are connections: each of them can be used again.
+    for _ in 0..4 {
+        let soon = Instant::now() + Duration::from_millis(30);
+        let mut scan = file.scan(Some(soon)).await.unwrap();
+        let ended = sqlx::query_scalar::<_, i64>(ENDLESS).fetch_one(&mut *scan).await.unwrap_err();
+        assert!(ended.to_string().contains("interrupted"), "{ended}");
+        drop(scan);
+
+        let waiting = async {
+            let mut scan = file.scan(None).await.unwrap();
+            sqlx::query_scalar::<_, i64>(ENDLESS).fetch_one(&mut *scan).await
+        };
+        assert!(tokio::time::timeout(Duration::from_millis(30), waiting).await.is_err());
+    }
+    let mut scan = file.scan(None).await.unwrap();
+    let one: i64 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *scan).await.unwrap();
+    assert_eq!(one, 1);
+}
+
+#[tokio::test]
+async fn an_order_of_ones_own_can_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let by_length = Collation { name: "by_length", compare: |a, b| a.len().cmp(&b.len()) };
+    let file = open_sqlite_with(&dir.path().join("a.db"), "test", &[ONE], &[by_length]).await.unwrap();
+    let mut scan = file.scan(None).await.unwrap();
+    let order = "SELECT column1 FROM (VALUES ('ccc'), ('b'), ('aa')) ORDER BY column1 COLLATE by_length";
+    let found: Vec<String> = sqlx::query_scalar(order).fetch_all(&mut *scan).await.unwrap();
+    assert_eq!(found, ["b", "aa", "ccc"]);
 }

@@ -16,9 +16,12 @@ pub mod postgres;
 mod row;
 mod schema;
 mod selection;
+mod sorted;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod suite_queries;
 #[cfg(test)]
 mod suite_subscriptions;
 
@@ -26,7 +29,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bus::{OutboxDb, Waker};
-use ngsi::{EntityText, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange, query::OrderKey};
 use scope::{PathPattern, QueryScope, Tenant};
 use store::StoreError;
 
@@ -101,6 +104,16 @@ pub trait ContextStore: Send + Sync + 'static {
         scope: &QueryScope,
         selection: &Selection,
         limit: u32,
+    ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError>;
+
+    /// Entities of the selection in another order, ties by creation: `limit` of them after the first `offset`. They are the
+    /// right ones, but come as they like. `None`: the store knows no such order.
+    async fn sorted(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        order: &[OrderKey],
+        page: (u64, u32),
     ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError>;
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError>;

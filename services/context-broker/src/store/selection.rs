@@ -4,6 +4,7 @@
 use ngsi::{EntityText, query::Condition};
 use scope::{PathPattern, QueryScope};
 use sqlx::{Database, Encode, QueryBuilder, Type};
+use tokio::time::Instant;
 
 /// Which entities; empty lists mean any.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +13,8 @@ pub struct Selection {
     pub types: Vec<String>,
     /// On attributes; what meets them is still to be matched with the query.
     pub conditions: Vec<Condition>,
+    /// When reading it is given up, where it may take long; None: never.
+    pub until: Option<Instant>,
 }
 
 /// A place in the order of lists: creation time, then id, path and type.

@@ -16,6 +16,7 @@ use super::{
     AttributeIndex, ContextStore, Cursor, Selection, SystemStore,
     postgres::{PostgresOptions, PostgresStore},
     sqlite::{SqliteOptions, SqliteStore},
+    suite_queries::sorted_pages_are_those_of_the_whole_sort,
     suite_subscriptions::{
         changes_of_subscriptions_are_read_from_where_one_is, subscriptions_keep_their_epochs,
     },
@@ -459,6 +460,7 @@ async fn increments_through_two_replicas_are_all_counted() {
 
 suite!(
     versions_grow_for_ever,
+    sorted_pages_are_those_of_the_whole_sort,
     what_was_answered_is_there_after_a_restart,
     concurrent_increments_are_all_counted,
     operations_on_one_entity_are_applied_in_the_order_given,

@@ -133,3 +133,38 @@ async fn the_nearest_are_found_page_by_page_however_far_they_are() {
         assert_eq!(ids(&broker, &query).await, expected, "{query}");
     }
 }
+
+#[tokio::test]
+async fn the_nearest_are_found_in_a_crowd_too() {
+    let broker = Broker::start().await;
+    // 900 within 30 m of the place, 300 at one and the same place, and a few far away.
+    let crowd = (0..900).map(|n| ("C", n, f64::from(n + 1) * 3e-7));
+    let one_place = (0..300).map(|n| ("S", n, 1.0));
+    let far = (0..5).map(|n| ("F", n, f64::from(n + 2)));
+    let entities: Vec<String> = crowd
+        .chain(one_place)
+        .chain(far)
+        .map(|(kind, n, latitude)| {
+            format!(r#"{{"id":"{kind}{n:03}","type":"{kind}","at":{{"type":"geo:point","value":"{latitude},0"}}}}"#)
+        })
+        .collect();
+    let body = format!(r#"{{"actionType":"append","entities":[{}]}}"#, entities.join(","));
+    broker.expect(request("POST /v2/op/update").json(&body), 204, "").await;
+    let near = |from: &str, more: &str| {
+        format!("?georel=near;maxDistance:900000&geometry=point&coords={from},0{more}")
+    };
+    for (query, expected) in [
+        (near("0", "&limit=3"), "C000 C001 C002"),
+        (near("0", "&limit=2&offset=898"), "C898 C899"),
+        (near("0", "&limit=2&offset=899"), "C899 S000"),
+        (near("0", "&limit=2&type=F"), "F000 F001"),
+        (near("0", "&limit=2&type=S"), "S000 S001"),
+        (near("1", "&limit=2"), "S000 S001"),
+        (near("1", "&limit=2&offset=299"), "S299 C899"),
+        (near("1", "&limit=2&type=F"), "F000 F001"),
+        (near("4.1", "&limit=3"), "F002 F003 F001"),
+        (near("0", "&limit=2&idPattern=8$"), "C008 C018"),
+    ] {
+        assert_eq!(ids(&broker, &query).await, expected, "{query}");
+    }
+}

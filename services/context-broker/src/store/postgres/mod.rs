@@ -7,6 +7,7 @@
 mod condition;
 mod index;
 mod reader;
+mod sorted;
 mod subscriptions;
 mod writer;
 
@@ -17,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use bus::OutboxDb;
-use ngsi::{EntityText, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange, query::OrderKey};
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
 use sqlx::PgPool;
@@ -140,6 +141,16 @@ impl ContextStore for PostgresStore {
         limit: u32,
     ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
         self.indexed_rows(scope, selection, limit).await
+    }
+
+    async fn sorted(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        order: &[OrderKey],
+        page: (u64, u32),
+    ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
+        self.sorted_rows(scope, selection, order, page).await
     }
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {

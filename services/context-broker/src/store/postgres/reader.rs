@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use ngsi::{EntityText, geo::CellRange};
 use scope::QueryScope;
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use store::StoreError;
+use tokio::time::Instant;
 
 use super::{PostgresStore, condition::push_conditions};
 use crate::store::{
@@ -75,7 +76,7 @@ impl PostgresStore {
             push_after(&mut query, cursor);
         }
         query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
-        self.fetch(query).await
+        self.fetch_until(query, selection.until).await
     }
 
     pub(super) async fn located_rows(
@@ -105,6 +106,22 @@ impl PostgresStore {
         mut query: QueryBuilder<Postgres>,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.pool).await?;
+        rows.into_iter().map(|row| Ok(row.decode()?.entity)).collect()
+    }
+
+    /// The same for what may take long: the server gives it up when the time is over.
+    pub(super) async fn fetch_until(
+        &self,
+        mut query: QueryBuilder<Postgres>,
+        until: Option<Instant>,
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        let Some(until) = until else { return self.fetch(query).await };
+        let left_ms = until.saturating_duration_since(Instant::now()).as_millis().max(1);
+        let mut transaction = self.pool.begin().await?;
+        let limit = AssertSqlSafe(format!("SET LOCAL statement_timeout = {left_ms}"));
+        sqlx::query(limit).execute(&mut *transaction).await?;
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
         rows.into_iter().map(|row| Ok(row.decode()?.entity)).collect()
     }
 

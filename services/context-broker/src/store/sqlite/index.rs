@@ -10,7 +10,11 @@ use scope::QueryScope;
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite};
 use store::{SqlitePools, StoreError};
 
-use super::{SqliteStore, condition::push_conditions, packed::column};
+use super::{
+    SqliteStore,
+    condition::push_conditions,
+    packed::{column, paged},
+};
 use crate::store::{
     Selection,
     index::{AttributeIndex, PREFIX, serving},
@@ -52,19 +56,21 @@ impl SqliteStore {
         let (name, condition, value) = (index.name(), index.condition(), value(index));
         let from = format!("SELECT rowid FROM entity INDEXED BY {name} WHERE {condition} AND {value} ");
         // Arrays are text that begins with a bracket.
-        let mut query =
-            QueryBuilder::<Sqlite>::new(format!("WITH found (row) AS ({from} >= '[' AND {value} < '\\'"));
-        for range in ranges {
-            query.push(format!(" UNION {from}"));
-            push_range(&mut query, &value, range);
-        }
-        query.push(format!(
-            ") SELECT {} FROM found CROSS JOIN entity ON entity.rowid = found.row",
-            column("")
-        ));
-        push_where(&mut query, scope, selection, self.clock.now_us());
-        push_conditions(&mut query, &selection.conditions);
-        query.push(" LIMIT ").push_bind(i64::from(limit));
+        let mut query = QueryBuilder::new("");
+        paged(&mut query, |query| {
+            query.push(format!("WITH found (row) AS ({from} >= '[' AND {value} < '\\'"));
+            for range in ranges {
+                query.push(format!(" UNION {from}"));
+                push_range(query, &value, range);
+            }
+            query.push(format!(
+                ") SELECT {} FROM found CROSS JOIN entity ON entity.rowid = found.row",
+                column("")
+            ));
+            push_where(query, scope, selection, self.clock.now_us());
+            push_conditions(query, &selection.conditions);
+            query.push(" LIMIT ").push_bind(i64::from(limit));
+        });
         self.fetch(query).await.map(Some)
     }
 }

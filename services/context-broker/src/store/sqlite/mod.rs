@@ -11,7 +11,10 @@ mod condition;
 mod finder;
 mod index;
 mod packed;
+#[cfg(test)]
+mod plans;
 mod reader;
+mod sorted;
 mod subscriptions;
 mod writer;
 
@@ -19,7 +22,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bus::OutboxDb;
-use ngsi::{EntityText, geo::CellRange};
+use ngsi::{EntityText, geo::CellRange, query::OrderKey};
 use parking_lot::RwLock;
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
@@ -70,7 +73,8 @@ impl SqliteStore {
         clock: Arc<dyn Clock>,
         tasks: &Tasks,
     ) -> Result<Opened<Self>, StoreError> {
-        let pools = store::open_sqlite(file, schema::COMPONENT, schema::MIGRATIONS).await?;
+        let orders = [sorted::VALUES];
+        let pools = store::open_sqlite_with(file, schema::COMPONENT, schema::MIGRATIONS, &orders).await?;
         index::prepare(&pools, &options.indexes).await?;
         let cache = Arc::new(EntityCache::new(options.cache_bytes));
         let known = subscriptions::load_epochs(&pools).await?;
@@ -157,6 +161,16 @@ impl ContextStore for SqliteStore {
         limit: u32,
     ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
         self.indexed_rows(scope, selection, limit).await
+    }
+
+    async fn sorted(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        order: &[OrderKey],
+        page: (u64, u32),
+    ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
+        self.sorted_rows(scope, selection, order, page).await
     }
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ngsi::EntityText;
 use scope::{ServicePath, Tenant};
+use sqlx::{QueryBuilder, Sqlite};
 use store::StoreError;
 
 use crate::update::{MeasureId, Stored};
@@ -17,21 +18,53 @@ pub(super) fn column(prefix: &str) -> String {
     let p = prefix;
     format!(
         "concat_ws(char(31), {p}tenant, {p}id, {p}path, {p}type, {p}version, {p}created_us, {p}modified_us, \
-         coalesce({p}expires_us, ''), coalesce({p}cell, ''), hex({p}measures), {p}attributes)"
+         coalesce({p}expires_us, ''), coalesce({p}cell, ''), hex({p}measures), {p}attributes) AS packed"
     )
+}
+
+/// Between the rows of a page, which come as one text: a row by itself is handed from thread to thread. In SQL `char(30)`.
+const ROW_SEPARATOR: char = '\u{1e}';
+
+/// Makes a statement for rows of [`column`], named `packed`, one for a single text of them all, in the same order.
+pub(super) fn paged(query: &mut QueryBuilder<Sqlite>, rows: impl FnOnce(&mut QueryBuilder<Sqlite>)) {
+    query.push("SELECT group_concat(packed, char(30)) FROM (");
+    rows(query);
+    query.push(")");
+}
+
+/// Reads what [`paged`] found; null is an empty page.
+pub(super) fn unpack_page(page: Option<String>) -> Result<Vec<Arc<EntityText>>, StoreError> {
+    let Some(page) = page else { return Ok(Vec::new()) };
+    let page = Bytes::from(page);
+    let text = std::str::from_utf8(&page).map_err(|_| unreadable(""))?;
+    let mut start = 0;
+    text.split(ROW_SEPARATOR)
+        .map(|row| {
+            let whole = page.slice(start..start + row.len());
+            start += row.len() + ROW_SEPARATOR.len_utf8();
+            Ok(stored(row, whole)?.1.entity)
+        })
+        .collect()
 }
 
 /// Reads what [`column`] made. The attributes stay text.
 pub(super) fn unpack(row: String) -> Result<(Tenant, Stored), StoreError> {
-    let Some(fields) = Fields::read(&row) else {
-        let name: Vec<&str> = row.splitn(3, SEPARATOR).take(2).collect();
-        return Err(StoreError::Internal(format!("the row of entity {name:?} is not readable")));
-    };
+    let whole = Bytes::from(row);
+    stored(std::str::from_utf8(&whole).map_err(|_| unreadable(""))?, whole.clone())
+}
+
+fn unreadable(row: &str) -> StoreError {
+    let name: Vec<&str> = row.splitn(3, SEPARATOR).take(2).collect();
+    StoreError::Internal(format!("the row of entity {name:?} is not readable"))
+}
+
+/// `whole` are the bytes of `row`.
+fn stored(row: &str, whole: Bytes) -> Result<(Tenant, Stored), StoreError> {
+    let fields = Fields::read(row).ok_or_else(|| unreadable(row))?;
     let Fields { tenant, id, entity_type, path, times: [version, created_us, modified_us], .. } = fields;
     let (expires_us, cell, measures) = (fields.expires_us, fields.cell, fields.measures);
     // Not copied: the row stays one allocation.
-    let attributes = fields.attributes;
-    let attributes = Bytes::from(row).slice(attributes..);
+    let attributes = whole.slice(fields.attributes..);
     let entity = EntityText { id, entity_type, path, attributes, created_us, modified_us, version };
     Ok((tenant, Stored { entity: Arc::new(entity), expires_us, cell, measures }))
 }
@@ -100,6 +133,18 @@ mod tests {
         assert_eq!((stored.expires_us, stored.cell), (Some(9), None));
         assert_eq!(stored.measures, [std::array::from_fn(|n| u8::try_from(n).unwrap()); 2]);
         assert_eq!(entity.attributes, "{\"a\":1}");
+    }
+
+    #[test]
+    fn a_page_is_read_row_by_row() {
+        let row = |id: &str| format!("t|{id}|/|T|7|1|2||||{{\"a\":\"{id}é\"}}").replace('|', "\u{1f}");
+        let page = [row("a"), row("b"), row("c")].join("\u{1e}");
+        let found = unpack_page(Some(page)).unwrap();
+        let seen: Vec<_> = found.iter().map(|entity| (&*entity.id, &entity.attributes[..])).collect();
+        let expected = [("a", "{\"a\":\"aé\"}"), ("b", "{\"a\":\"bé\"}"), ("c", "{\"a\":\"cé\"}")];
+        assert_eq!(seen, expected.map(|(id, attributes)| (id, attributes.as_bytes())));
+        assert!(unpack_page(None).unwrap().is_empty());
+        assert!(unpack_page(Some(format!("{}\u{1e}", row("a")))).is_err());
     }
 
     #[test]

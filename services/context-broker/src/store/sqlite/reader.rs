@@ -11,7 +11,7 @@ use super::{
     SqliteStore,
     cache::IdKey,
     condition::push_conditions,
-    packed::{column, unpack},
+    packed::{column, paged, unpack_page},
 };
 use crate::{
     store::{
@@ -23,6 +23,12 @@ use crate::{
 
 /// Rows that one sweep deletes, at most: the writer waits meanwhile.
 const SWEEP: i64 = 1000;
+
+/// Where a selection is looked for. Ids are named as what to look with: the planner, which knows nothing of how many entities
+/// there are, would read all of them to save itself the sorting.
+pub(super) fn table(selection: &Selection) -> &'static str {
+    if selection.ids.is_empty() { "entity" } else { "entity INDEXED BY entity_key" }
+}
 
 impl SqliteStore {
     pub(super) async fn find_cached(
@@ -55,17 +61,28 @@ impl SqliteStore {
         offset: u64,
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        self.fetch(self.list_query(scope, selection, offset, limit)).await
+    }
+
+    pub(super) fn list_query(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        offset: u64,
+        limit: u32,
+    ) -> QueryBuilder<Sqlite> {
         // The offset is skipped within the index; only the page's rows are read.
-        let mut query = QueryBuilder::<Sqlite>::new(format!(
-            "SELECT {} FROM entity WHERE rowid IN (SELECT rowid FROM entity",
-            column("")
-        ));
-        push_where(&mut query, scope, selection, self.clock.now_us());
-        push_conditions(&mut query, &selection.conditions);
-        query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
-        query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
-        query.push(")").push(ORDER);
-        self.fetch(query).await
+        let mut query = QueryBuilder::new("");
+        paged(&mut query, |query| {
+            query.push(format!("SELECT {} FROM entity WHERE rowid IN (SELECT rowid FROM ", column("")));
+            query.push(table(selection));
+            push_where(query, scope, selection, self.clock.now_us());
+            push_conditions(query, &selection.conditions);
+            query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+            query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
+            query.push(")").push(ORDER);
+        });
+        query
     }
 
     pub(super) async fn scan_rows(
@@ -75,14 +92,18 @@ impl SqliteStore {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {} FROM entity", column("")));
-        push_where(&mut query, scope, selection, self.clock.now_us());
-        push_conditions(&mut query, &selection.conditions);
-        if let Some(cursor) = after {
-            push_after(&mut query, cursor);
-        }
-        query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
-        self.fetch(query).await
+        let mut query = QueryBuilder::new("");
+        paged(&mut query, |query| {
+            query.push(format!("SELECT {} FROM {}", column(""), table(selection)));
+            push_where(query, scope, selection, self.clock.now_us());
+            push_conditions(query, &selection.conditions);
+            if let Some(cursor) = after {
+                push_after(query, cursor);
+            }
+            query.push(ORDER).push(" LIMIT ").push_bind(i64::from(limit));
+        });
+        let mut scan = self.pools.scan(selection.until).await?;
+        unpack_page(query.build_query_scalar().fetch_one(&mut *scan).await?)
     }
 
     pub(super) async fn located_rows(
@@ -95,27 +116,29 @@ impl SqliteStore {
         if cells.is_empty() {
             return Ok(Vec::new());
         }
-        let mut query = QueryBuilder::<Sqlite>::new("WITH places (low, high) AS (");
-        query.push_values(cells, |mut row, (low, high)| {
-            row.push_bind(*low).push_bind(*high);
+        let mut query = QueryBuilder::new("");
+        paged(&mut query, |query| {
+            // One statement for any number of ranges, so that it stays prepared.
+            query.push("WITH places (low, high) AS (SELECT value ->> 0, value ->> 1 FROM json_each(");
+            query.push_bind(serde_json::to_string(cells).unwrap_or_default());
+            // The index is named: the planner knows nothing of how the cells are spread.
+            query.push(format!(
+                ")) SELECT {} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high",
+                column("")
+            ));
+            push_where(query, scope, selection, self.clock.now_us());
+            push_conditions(query, &selection.conditions);
+            query.push(" LIMIT ").push_bind(i64::from(limit));
         });
-        // The index is named: the planner knows nothing of how the cells are spread.
-        query.push(format!(
-            ") SELECT {} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high",
-            column("")
-        ));
-        push_where(&mut query, scope, selection, self.clock.now_us());
-        push_conditions(&mut query, &selection.conditions);
-        query.push(" LIMIT ").push_bind(i64::from(limit));
         self.fetch(query).await
     }
 
+    /// The page of a statement of [`paged`].
     pub(super) async fn fetch(
         &self,
         mut query: QueryBuilder<Sqlite>,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
-        let rows: Vec<String> = query.build_query_scalar().fetch_all(&self.pools.reader).await?;
-        rows.into_iter().map(|row| Ok(unpack(row)?.1.entity)).collect()
+        unpack_page(query.build_query_scalar().fetch_one(&self.pools.reader).await?)
     }
 
     pub(super) async fn count_rows(
@@ -123,11 +146,16 @@ impl SqliteStore {
         scope: &QueryScope,
         selection: &Selection,
     ) -> Result<u64, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) FROM entity");
-        push_where(&mut query, scope, selection, self.clock.now_us());
-        push_conditions(&mut query, &selection.conditions);
+        let mut query = self.count_query(scope, selection);
         let count: i64 = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
         Ok(count.unsigned_abs())
+    }
+
+    pub(super) fn count_query(&self, scope: &QueryScope, selection: &Selection) -> QueryBuilder<Sqlite> {
+        let mut query = QueryBuilder::new(format!("SELECT count(*) FROM {}", table(selection)));
+        push_where(&mut query, scope, selection, self.clock.now_us());
+        push_conditions(&mut query, &selection.conditions);
+        query
     }
 
     pub(super) async fn sweep_rows(&self, now_us: i64) -> Result<u64, StoreError> {
