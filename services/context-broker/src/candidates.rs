@@ -12,7 +12,7 @@ use store::StoreError;
 
 use crate::{
     query::{Found, Page},
-    store::{ContextStore, Selection, decode_all},
+    store::{ContextStore, Selection, decode, decode_all},
 };
 
 /// Candidates that are looked at in memory; where there are more, the selection is read in chunks.
@@ -23,8 +23,11 @@ const FEW_CANDIDATES: usize = 200;
 /// How far the first circle reaches beyond the nearest results, metres, and how much wider, or less wide, each next one is.
 const FIRST_CIRCLE: f64 = 150.0;
 const WIDER: f64 = 3.0;
-/// Circles that differ by less are the same, metres; so many candidates may be in one.
+/// Circles that differ by less than this, metres, or this share of the smaller one, are the same: more is read of them, so
+/// many times as much, and so much at most.
 const CLOSE: f64 = 0.5;
+const CLOSE_SHARE: f64 = 0.2;
+const MORE: u32 = 8;
 const MOST_AT_ONE_PLACE: u32 = 50_000;
 /// Nothing is farther away than this, metres.
 const WORLD: f64 = 21_000_000.0;
@@ -38,17 +41,30 @@ pub(crate) async fn page(
 ) -> Result<Option<Page>, StoreError> {
     let Some(geo) = &query.geo else {
         let Some(found) = store.indexed(scope, selection, MOST_CANDIDATES).await? else { return Ok(None) };
-        let found = few_enough(found, MOST_CANDIDATES, |entity| query.matches(entity)).await?;
-        return Ok(found.map(|found| cut(found, query)));
+        if found.len() >= MOST_CANDIDATES as usize {
+            return Ok(None);
+        }
+        let mut found = decode_all(found).await?;
+        found.retain(|entity| query.matches(entity));
+        return Ok(Some(cut(found, query)));
     };
     // The nearest are enough when they come first and the rest need not be counted.
-    if let Some(nearest) = geo.nearest().filter(|_| query.order_by.is_empty() && !query.count) {
-        if let Some(found) = nearest_of(store, scope, selection, query, geo, nearest).await? {
-            return Ok(Some(cut(found, query)));
-        }
+    if let Some(nearest) = geo.nearest().filter(|_| query.order_by.is_empty() && !query.count)
+        && let Some(found) = nearest_of(store, scope, selection, query, geo, nearest).await?
+    {
+        return page_of(found, query).await.map(Some);
     }
-    let found = matching(store, scope, selection, query, geo, MOST_CANDIDATES).await?;
-    Ok(found.map(|found| cut(found, query)))
+    match matching(store, scope, selection, query, geo, MOST_CANDIDATES).await? {
+        Some(found) => page_of(found, query).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An entity that is where the query says.
+struct Located {
+    /// From the query's point; 0 in queries without one.
+    metres: f64,
+    entity: Arc<EntityText>,
 }
 
 /// At least as many of the nearest as the page needs, or all that there are. None: too many are at the same place.
@@ -59,7 +75,7 @@ async fn nearest_of(
     query: &EntityQuery,
     geo: &GeoQuery,
     nearest: f64,
-) -> Result<Option<Vec<Arc<Entity>>>, StoreError> {
+) -> Result<Option<Vec<Located>>, StoreError> {
     let wanted = query.offset.saturating_add(query.limit);
     // What only the broker can decide may leave few of many candidates.
     let has_patterns = query.selectors.iter().any(|s| s.id_pattern.is_some() || s.type_pattern.is_some());
@@ -83,8 +99,8 @@ async fn nearest_of(
         let beyond = small - nearest;
         reach = match large {
             None => nearest + beyond * WIDER,
-            Some(large) if large - small < CLOSE => {
-                most = MOST_AT_ONE_PLACE;
+            Some(large) if large - small < CLOSE.max(beyond * CLOSE_SHARE) => {
+                most = most.saturating_mul(MORE).min(MOST_AT_ONE_PLACE);
                 large
             }
             Some(large) if beyond * WIDER < large - nearest => nearest + (large - nearest) / WIDER,
@@ -107,24 +123,60 @@ async fn matching(
     query: &EntityQuery,
     place: &GeoQuery,
     most: u32,
-) -> Result<Option<Vec<Arc<Entity>>>, StoreError> {
+) -> Result<Option<Vec<Located>>, StoreError> {
     let Some(cells) = place.cells() else { return Ok(None) };
     let found = store.located(scope, selection, &cells, most).await?;
-    few_enough(found, most, |entity| place.matches(entity) && query.matches(entity)).await
-}
-
-/// Those of all candidates that match. None: there may be more candidates than these.
-async fn few_enough(
-    found: Vec<Arc<EntityText>>,
-    most: u32,
-    matches: impl Fn(&Entity) -> bool,
-) -> Result<Option<Vec<Arc<Entity>>>, StoreError> {
     if found.len() >= most as usize {
         return Ok(None);
     }
-    let mut found = decode_all(found).await?;
-    found.retain(|entity| matches(entity));
-    Ok(Some(found))
+    if found.len() <= FEW_CANDIDATES && query.q.is_none() && query.mq.is_none() {
+        return located(found, query, place).map(Some);
+    }
+    let (query, place) = (query.clone(), place.clone());
+    let found = tokio::task::spawn_blocking(move || located(found, &query, &place)).await;
+    found.map_err(|error| StoreError::Internal(error.to_string()))?.map(Some)
+}
+
+/// Those that match. Only `q` and `mq` need the whole entity.
+fn located(
+    found: Vec<Arc<EntityText>>,
+    query: &EntityQuery,
+    place: &GeoQuery,
+) -> Result<Vec<Located>, StoreError> {
+    let asks_attributes = query.q.is_some() || query.mq.is_some();
+    let mut matching = Vec::with_capacity(found.len());
+    for entity in found {
+        if !query.selects(&entity.id, &entity.entity_type) {
+            continue;
+        }
+        let location = entity.location().map_err(|error| StoreError::Internal(error.to_string()))?;
+        let Some(location) = location.filter(|location| place.holds(location)) else { continue };
+        if asks_attributes && !query.matches(&*decode(&entity)?) {
+            continue;
+        }
+        let metres = if place.is_near() { place.distance_to(&location) } else { 0.0 };
+        matching.push(Located { metres, entity });
+    }
+    Ok(matching)
+}
+
+/// The page of what was found, in the order that the query asks for.
+async fn page_of(mut found: Vec<Located>, query: &EntityQuery) -> Result<Page, StoreError> {
+    if !query.order_by.is_empty() {
+        let found = decode_all(found.into_iter().map(|located| located.entity).collect()).await?;
+        return Ok(cut(found, query));
+    }
+    let total = query.count.then_some(found.len() as u64);
+    // As `EntityQuery::sort` does.
+    found.sort_unstable_by(|a, b| {
+        let tie = |entity: &EntityText| (entity.created_us, entity.id.clone(), entity.entity_type.clone());
+        let order = a.metres.total_cmp(&b.metres);
+        order
+            .then_with(|| tie(&a.entity).cmp(&tie(&b.entity)))
+            .then_with(|| a.entity.path.cmp(&b.entity.path))
+    });
+    let page = found.into_iter().skip(query.offset).take(query.limit);
+    Ok(Page { entities: page.map(|located| Found::Text(located.entity)).collect(), total })
 }
 
 fn cut(mut found: Vec<Arc<Entity>>, query: &EntityQuery) -> Page {

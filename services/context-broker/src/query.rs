@@ -23,6 +23,8 @@ use crate::{
 
 /// Entities read at once while filtering.
 const CHUNK: u32 = 500;
+/// The same for the first time, at least.
+const FIRST_CHUNK: u32 = 20;
 
 /// When a query that reads entity by entity is given up.
 #[derive(Clone, Copy, Debug)]
@@ -170,9 +172,15 @@ async fn filter(
     let mut kept: Vec<Arc<Entity>> = Vec::new();
     let mut total = 0;
     let mut after = None;
+    // Where the store's conditions say it all, the first chunk is the page.
+    let mut size = match sorted || query.count {
+        true => CHUNK,
+        false => u32::try_from(end).unwrap_or(CHUNK).clamp(FIRST_CHUNK, CHUNK),
+    };
     loop {
-        let chunk = deadline.keep(store.scan(scope, selection, after.as_ref(), CHUNK)).await?;
-        after = chunk.last().filter(|_| chunk.len() >= CHUNK as usize).map(|last| Cursor::of(last));
+        let chunk = deadline.keep(store.scan(scope, selection, after.as_ref(), size)).await?;
+        after = chunk.last().filter(|_| chunk.len() >= size as usize).map(|last| Cursor::of(last));
+        size = size.saturating_mul(2).min(CHUNK);
         for entity in decode_all(chunk).await? {
             if query.matches(&entity) {
                 total += 1;

@@ -105,7 +105,8 @@ impl GeoQuery {
         self.shape.clone()
     }
 
-    fn distance_to(&self, location: &Shape) -> f64 {
+    /// Metres from the query's point to a location.
+    pub fn distance_to(&self, location: &Shape) -> f64 {
         self.shape.positions().next().map_or(f64::INFINITY, |from| location.distance(from))
     }
 

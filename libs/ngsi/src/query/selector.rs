@@ -84,11 +84,15 @@ pub struct PushDown<'a> {
 
 impl EntityQuery {
     pub fn matches(&self, entity: &Entity) -> bool {
-        (self.selectors.is_empty()
-            || self.selectors.iter().any(|s| s.matches(&entity.id, &entity.entity_type)))
+        self.selects(&entity.id, &entity.entity_type)
             && self.q.as_ref().is_none_or(|q| q.matches(entity))
             && self.mq.as_ref().is_none_or(|mq| mq.matches(entity))
             && self.geo.as_ref().is_none_or(|geo| geo.matches(entity))
+    }
+
+    /// Whether it is about entities of this id and type.
+    pub fn selects(&self, id: &str, entity_type: &str) -> bool {
+        self.selectors.is_empty() || self.selectors.iter().any(|s| s.matches(id, entity_type))
     }
 
     /// Whether results have another order than that of creation.

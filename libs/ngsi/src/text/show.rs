@@ -5,6 +5,8 @@ use super::{
     members::{string, value, walk},
 };
 use crate::{
+    Attribute,
+    geo::Shape,
     model::DATE_EXPIRES,
     render::{Format, write_string},
     update::is_location_type,
@@ -28,6 +30,21 @@ impl EntityText {
             out.truncate(start);
         }
         done
+    }
+
+    /// As [`Entity::location`](crate::Entity::location). Fails when the attributes are not such text.
+    pub fn location(&self) -> Result<Option<Shape>, serde_json::Error> {
+        let mut found = Ok(None);
+        let walked = walk(&self.attributes, |member| {
+            let after = member.value.strip_prefix(b"{\"type\":")?;
+            let attribute_type = std::str::from_utf8(after.get(1..string(after)? - 1)?).ok()?;
+            if is_location_type(attribute_type) && matches!(found, Ok(None)) {
+                found =
+                    serde_json::from_slice(member.value).map(|attribute: Attribute| Shape::of(&attribute));
+            }
+            Some(())
+        });
+        if walked.is_some() { found } else { self.decode().map(|entity| entity.location()) }
     }
 
     /// Tells the name and the type of each attribute. False: some of them have to be decoded for that; what was told is
@@ -132,6 +149,23 @@ mod tests {
                     format!("before{}", String::from_utf8_lossy(&expected))
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_location_is_read_from_the_text() {
+        let point = json!({"type": "geo:point", "value": "40.4, -3.7", "metadata": {}});
+        let ignored = json!({"type": "geo:point", "value": "1, 1", "metadata": {"ignoreType": {"type": "Boolean", "value": true}}});
+        let nothing = json!({"type": "geo:json", "value": null, "metadata": {}});
+        let feature = json!({"type": "geo:json", "metadata": {}, "value": {"type": "Feature", "geometry": {"type": "Point", "coordinates": [2.1, 41.4]}}});
+        for attributes in [
+            json!({"n": {"type": "Number", "value": 1, "metadata": {}}, "at": point}),
+            json!({"a": ignored, "b": nothing, "c": point}),
+            json!({"at": feature}),
+            json!({}),
+        ] {
+            let whole = entity(attributes);
+            assert_eq!(EntityText::of(&whole).unwrap().location().unwrap(), whole.location());
         }
     }
 

@@ -31,6 +31,16 @@ pub(super) fn sorted_by(order: &[OrderKey]) -> Option<Vec<(Sorted<'_>, &'static 
     Some(keys)
 }
 
+/// The columns after the keys. What is a key already is left out: planners would not see that an index has the order.
+pub(super) fn ties(keys: &[(Sorted<'_>, &'static str)]) -> String {
+    let is_key =
+        |column: &str| keys.iter().any(|(key, _)| matches!(key, Sorted::Column(name) if *name == column));
+    let rest: Vec<&str> =
+        ["created_us", "id", "type", "path"].into_iter().filter(|column| !is_key(column)).collect();
+    // Never without any, so that it can follow a comma.
+    if rest.is_empty() { "created_us".to_owned() } else { rest.join(", ") }
+}
+
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
 }

@@ -12,7 +12,7 @@ use crate::store::{
     Selection,
     row::COLUMNS,
     selection::push_where,
-    sorted::{Sorted, sorted_by},
+    sorted::{Sorted, sorted_by, ties},
 };
 
 impl PostgresStore {
@@ -24,6 +24,7 @@ impl PostgresStore {
         (offset, limit): (u64, u32),
     ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
         let Some(keys) = sorted_by(order) else { return Ok(None) };
+        let ties = ties(&keys);
         let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM entity"));
         push_where(&mut query, scope, selection, self.clock.now_us());
         push_conditions(&mut query, &selection.conditions);
@@ -33,7 +34,7 @@ impl PostgresStore {
             let Sorted::Column(column) = key else { return Ok(None) };
             query.push(column).push(direction).push(", ");
         }
-        query.push("created_us, id, type, path LIMIT ").push_bind(i64::from(limit));
+        query.push(ties).push(" LIMIT ").push_bind(i64::from(limit));
         query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
         self.fetch_until(query, selection.until).await.map(Some)
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::store::{
     Selection,
     selection::push_where,
-    sorted::{Sorted, sorted_by},
+    sorted::{Sorted, sorted_by, ties},
 };
 
 /// The order of values, for their JSON.
@@ -30,8 +30,9 @@ pub(super) const VALUES: Collation = Collation { name: "ngsi_value", compare: co
 const ALONG_INDEX: u64 = 10_000;
 
 fn compare_json(a: &str, b: &str) -> Ordering {
-    if let (Some(a), Some(b)) = (number(a), number(b)) {
-        return a.cmp(&b);
+    // Each value is compared many times: numbers and plain strings are not parsed as JSON for it.
+    if let Some(order) = compare_numbers(a, b).or_else(|| compare_strings(a, b)) {
+        return order;
     }
     // What is no JSON can't be stored; it would have an order all the same.
     match (serde_json::from_str::<Value>(a), serde_json::from_str::<Value>(b)) {
@@ -42,9 +43,24 @@ fn compare_json(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// A number that can be compared without being parsed as JSON.
-fn number(text: &str) -> Option<i64> {
-    text.parse().ok()
+fn compare_numbers(a: &str, b: &str) -> Option<Ordering> {
+    let is_number = |text: &str| text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if !is_number(a) || !is_number(b) {
+        return None;
+    }
+    match (a.parse::<i64>(), b.parse::<i64>()) {
+        (Ok(a), Ok(b)) => Some(a.cmp(&b)),
+        _ => Some(a.parse::<f64>().ok()?.total_cmp(&b.parse::<f64>().ok()?)),
+    }
+}
+
+fn compare_strings(a: &str, b: &str) -> Option<Ordering> {
+    Some(unquoted(a)?.cmp(unquoted(b)?))
+}
+
+/// The text of a JSON string without escapes.
+fn unquoted(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
 }
 
 impl SqliteStore {
@@ -71,6 +87,7 @@ impl SqliteStore {
         let along_ids = matches!(keys.first(), Some((Sorted::Column("id"), _)))
             && offset.saturating_add(limit.into()) <= ALONG_INDEX;
         let table = if along_ids { "entity INDEXED BY entity_key" } else { table(selection) };
+        let ties = ties(&keys);
         let mut query = QueryBuilder::new("");
         paged(&mut query, |query| {
             query
@@ -88,7 +105,7 @@ impl SqliteStore {
                 };
                 query.push(direction).push(", ");
             }
-            query.push("created_us, id, type, path LIMIT ").push_bind(i64::from(limit));
+            query.push(ties).push(" LIMIT ").push_bind(i64::from(limit));
             query.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(")");
         });
         Some(query)
