@@ -207,3 +207,21 @@ async fn a_closed_receiver_is_a_failure_that_shows() {
     assert_eq!(shown["notification"]["lastFailureReason"], "Could not connect to server");
     assert!(shown["notification"]["failsCounter"].as_u64().is_some_and(|fails| fails > 0));
 }
+
+#[tokio::test]
+async fn the_notifications_of_one_request_are_numbered_through() {
+    let broker = Broker::start().await;
+    let mut sink = Sink::start().await;
+    for path in ["/one", "/two"] {
+        created(&broker, &door(&sink.url(path))).await;
+    }
+    let batch = r#"{"actionType":"append","entities":[{"id":"D1","type":"Door","open":1},{"id":"D2","type":"Door","open":2}]}"#;
+    let sent = request("POST /v2/op/update?options=keyValues").header("Fiware-Correlator", "abc").json(batch);
+    broker.expect(sent, 204, "").await;
+    let mut correlators = Vec::new();
+    for _ in 0..4 {
+        correlators.push(sink.next().await.header("fiware-correlator").unwrap().to_owned());
+    }
+    correlators.sort_unstable();
+    assert_eq!(correlators, ["abc; cbnotif=1", "abc; cbnotif=2", "abc; cbnotif=3", "abc; cbnotif=4"]);
+}
