@@ -53,7 +53,14 @@ impl Receiver {
     /// # Panics
     /// When no port is to be had.
     pub async fn start(temper: Temper) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), temper)
+    }
+
+    /// Receives on a port that is open already.
+    ///
+    /// # Panics
+    /// When the port is none.
+    pub fn on(listener: TcpListener, temper: Temper) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let desk = Desk { temper, arrivals: Arc::default(), refused: Arc::default() };
         tokio::spawn(serve(listener, desk.clone()));

@@ -9,8 +9,10 @@ use std::{
 };
 
 use bus::{Bus, CONTEXT_CHANGES};
+use parking_lot::Mutex;
 use service_kit::{Clock, Readiness, Tasks};
 use store::StoreError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +28,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const BACKLOGS_EVERY: u64 = 5;
 /// Subscriptions whose backlog is told.
 const BACKLOGS_TOLD: u32 = 100;
+/// After what waits was counted it is not counted again for so many times as long as that took: the more waits, the more seldom.
+const COUNTING_REST: u32 = 50;
 /// Sweeps of expired entities in one round, at most.
 const SWEEPS: usize = 20;
 
@@ -39,6 +43,8 @@ pub(crate) struct Upkeep {
     max_age_us: i64,
     max_per_endpoint: i64,
     rounds: AtomicU64,
+    /// When what waits is counted again.
+    count_after: Mutex<Instant>,
 }
 
 impl Upkeep {
@@ -61,6 +67,7 @@ impl Upkeep {
                 .saturating_mul(1_000_000),
             max_per_endpoint: i64::from(config.notification.max_per_endpoint),
             rounds: AtomicU64::new(0),
+            count_after: Mutex::new(Instant::now()),
         };
         tasks.spawn("context-broker.upkeep", upkeep.run(tasks.stop_token()));
     }
@@ -94,17 +101,8 @@ impl Upkeep {
         Ok(())
     }
 
-    async fn round(&self) -> Result<(), StoreError> {
-        self.registry.store.check().await?;
-        self.registry.deliveries.check().await?;
-        let now_us = self.clock.now_us();
-        for _ in 0..SWEEPS {
-            match self.system.sweep_expired(now_us).await? {
-                0 => break,
-                swept => self.metrics.expired(swept),
-            }
-        }
-        self.registry.follow(self.system.subscription_epochs().await?).await?;
+    /// Tells how much waits, and drops what is beyond the bounds.
+    async fn look_at_backlogs(&self, now_us: i64) -> Result<(), StoreError> {
         let waiting = self.registry.deliveries.pending().await?;
         self.metrics.pending(waiting);
         self.tell_backlogs(waiting).await?;
@@ -118,6 +116,25 @@ impl Upkeep {
                 tracing::warn!(dropped, "notifications dropped: too old or too many for one endpoint");
                 self.metrics.dropped(dropped);
             }
+        }
+        Ok(())
+    }
+
+    async fn round(&self) -> Result<(), StoreError> {
+        self.registry.store.check().await?;
+        self.registry.deliveries.check().await?;
+        let now_us = self.clock.now_us();
+        for _ in 0..SWEEPS {
+            match self.system.sweep_expired(now_us).await? {
+                0 => break,
+                swept => self.metrics.expired(swept),
+            }
+        }
+        self.registry.follow(self.system.subscription_epochs().await?).await?;
+        let started = Instant::now();
+        if started >= *self.count_after.lock() {
+            self.look_at_backlogs(now_us).await?;
+            *self.count_after.lock() = Instant::now() + started.elapsed() * COUNTING_REST;
         }
         if let Some(bytes) = self.system.cache_bytes() {
             self.metrics.cache_bytes(bytes);

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! store ─ window of the oldest ─► lanes (subscription and entity) ─► at most `concurrency` requests ─► one Fate each
-//!          ▲                                                                    │
-//!          └──────────────── recorded, lane goes on ◄───────────────────────────┘
+//!          ▲                              ▲                                     │ delivered: the lane goes on
+//!          │                              └─────────────────────────────────────┤
+//!          └──────────── recorded ◄─────────────────────────────────────────────┘
 //! ```
+//!
+//! A lane does not wait until its last delivery is recorded. What is sent and not recorded when the process dies is sent
+//! again, in order. An endpoint that is away keeps next to nothing in memory.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,6 +27,12 @@ use super::{
 
 /// Deliveries held in memory per endpoint.
 const WINDOW: u32 = 512;
+/// While the receiver fails: enough to try whether it is back.
+const SMALL_WINDOW: u32 = 8;
+/// Deliveries that are made and not recorded yet; beyond it the endpoint waits.
+const UNRECORDED: usize = 256;
+/// Failures in a row after which nothing is held in memory for it.
+const AWAY: u32 = 3;
 /// First pause after a failure; doubled up to the configured longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,11 +42,14 @@ pub(super) struct Endpoint {
     lanes: HashMap<String, VecDeque<Pending>>,
     /// Lanes with something to send and nothing in flight.
     ready: VecDeque<String>,
-    /// Lanes with a request in flight.
+    /// Lanes with a request in flight, or with a failure that is being recorded.
     busy: HashSet<String>,
-    /// Everything in memory, in flight or not.
+    /// What is in the lanes.
     known: HashSet<i64>,
+    /// What was taken out of them and is not recorded yet.
+    under_way: HashSet<i64>,
     in_flight: FuturesUnordered<BoxFuture<'static, Sent>>,
+    recording: FuturesUnordered<BoxFuture<'static, Recorded>>,
     /// The store may hold more than the window.
     more: bool,
     failures: u32,
@@ -46,7 +59,14 @@ pub(super) struct Endpoint {
 struct Sent {
     pending: Pending,
     fate: Fate,
-    recorded: bool,
+}
+
+struct Recorded {
+    pending: Pending,
+    /// It is to be tried again.
+    again: bool,
+    /// Whether it was really recorded.
+    stored: bool,
 }
 
 impl Endpoint {
@@ -58,7 +78,9 @@ impl Endpoint {
             ready: VecDeque::new(),
             busy: HashSet::new(),
             known: HashSet::new(),
+            under_way: HashSet::new(),
             in_flight: FuturesUnordered::new(),
+            recording: FuturesUnordered::new(),
             more: true,
             failures: 0,
             not_before: None,
@@ -76,18 +98,22 @@ impl Endpoint {
         loop {
             let call = *calls.borrow_and_update();
             if !self.delivery.store.owns(&self.url) {
+                // Another process delivers from here on.
                 self.let_go();
+                (self.more, self.not_before) = (false, None);
             } else if !stop.is_cancelled() {
                 self.fill().await;
                 self.start();
             }
-            if self.in_flight.is_empty() && stop.is_cancelled() {
+            let at_rest = self.in_flight.is_empty() && self.recording.is_empty();
+            if at_rest && stop.is_cancelled() {
                 return call;
             }
-            let is_idle = self.in_flight.is_empty() && self.known.is_empty() && !self.more;
+            let is_idle = at_rest && self.known.is_empty() && !self.more;
             let pause = self.not_before.filter(|_| !stop.is_cancelled());
             tokio::select! {
                 Some(sent) = self.in_flight.next() => self.finish(sent),
+                Some(recorded) = self.recording.next() => self.recorded(recorded),
                 Ok(()) = calls.changed() => self.more = true,
                 () = until(pause), if pause.is_some() => self.not_before = None,
                 () = tokio::time::sleep(idle), if is_idle => return call,
@@ -96,21 +122,23 @@ impl Endpoint {
         }
     }
 
-    /// Another process delivers from here on; what is in flight is finished.
+    /// Forgets what is in the lanes; what is under way is finished.
     fn let_go(&mut self) {
         self.lanes.clear();
         self.ready.clear();
         self.known.clear();
-        self.more = false;
-        self.not_before = None;
     }
 
     /// Loads the oldest deliveries that are not in memory yet.
     async fn fill(&mut self) {
-        if !self.more || self.known.len() >= WINDOW as usize / 2 {
+        let window = if self.failures > 0 { SMALL_WINDOW } else { WINDOW };
+        let is_pausing = self.not_before.is_some();
+        if !self.more || is_pausing || self.known.len() >= window as usize / 2 {
             return;
         }
-        let waiting = match self.delivery.store.waiting(&self.url, WINDOW).await {
+        // What is under way comes along.
+        let limit = window.saturating_add(u32::try_from(self.under_way.len()).unwrap_or(u32::MAX));
+        let waiting = match self.delivery.store.waiting(&self.url, limit).await {
             Ok(waiting) => waiting,
             Err(error) => {
                 tracing::warn!(endpoint = self.url, %error, "deliveries not read");
@@ -118,9 +146,9 @@ impl Endpoint {
                 return;
             }
         };
-        self.more = waiting.len() >= WINDOW as usize;
+        self.more = waiting.len() >= limit as usize;
         for pending in waiting {
-            if self.known.insert(pending.seq) {
+            if !self.under_way.contains(&pending.seq) && self.known.insert(pending.seq) {
                 let key = pending.lane.clone();
                 let lane = self.lanes.entry(key.clone()).or_default();
                 lane.push_back(pending);
@@ -135,16 +163,20 @@ impl Endpoint {
     /// Sends what may be sent. While the receiver is failing one request at a time tries whether it is back.
     fn start(&mut self) {
         let concurrency = if self.failures > 0 { 1 } else { self.delivery.options.concurrency };
-        while self.not_before.is_none() && self.in_flight.len() < concurrency {
+        while self.not_before.is_none()
+            && self.in_flight.len() < concurrency
+            && self.recording.len() < UNRECORDED
+        {
             let Some(key) = self.ready.pop_front() else { return };
             let Some(pending) = self.lanes.get_mut(&key).and_then(VecDeque::pop_front) else { continue };
             self.busy.insert(key);
+            self.known.remove(&pending.seq);
+            self.under_way.insert(pending.seq);
             let delivery = self.delivery.clone();
             self.in_flight.push(
                 async move {
                     let fate = delivery.attempt(&pending).await;
-                    let recorded = delivery.record(&pending, fate.clone()).await;
-                    Sent { pending, fate, recorded }
+                    Sent { pending, fate }
                 }
                 .boxed(),
             );
@@ -152,28 +184,53 @@ impl Endpoint {
     }
 
     fn finish(&mut self, sent: Sent) {
-        let Sent { mut pending, fate, recorded } = sent;
-        let key = pending.lane.clone();
-        self.busy.remove(&key);
+        let Sent { pending, fate } = sent;
         let again = matches!(fate, Fate::Failed { .. });
-        if again || !recorded {
+        if again {
             self.back_off();
-            if again {
-                pending.attempts += 1;
-                self.lanes.entry(key.clone()).or_default().push_front(pending);
-            } else {
-                // Sent but not recorded: it stays in the store and comes again with the next window.
-                self.known.remove(&pending.seq);
-                self.more = true;
-            }
         } else {
             self.failures = 0;
             self.not_before = None;
-            self.known.remove(&pending.seq);
+            self.free(&pending.lane);
         }
-        match self.lanes.get(&key).map(VecDeque::is_empty) {
-            Some(false) => self.ready.push_back(key),
-            _ => drop(self.lanes.remove(&key)),
+        let delivery = self.delivery.clone();
+        self.recording.push(
+            async move {
+                let stored = delivery.record(&pending, fate).await;
+                Recorded { pending, again, stored }
+            }
+            .boxed(),
+        );
+    }
+
+    fn recorded(&mut self, recorded: Recorded) {
+        let Recorded { mut pending, again, stored } = recorded;
+        self.under_way.remove(&pending.seq);
+        if again && self.failures >= AWAY {
+            // All is read again when the next try is due: this one too, unless it was dropped meanwhile.
+            self.busy.remove(&pending.lane);
+            self.let_go();
+            self.more = true;
+        } else if again {
+            // The first of its lane, whatever was loaded meanwhile.
+            pending.attempts += i64::from(stored);
+            self.known.insert(pending.seq);
+            let key = pending.lane.clone();
+            self.lanes.entry(key.clone()).or_default().push_front(pending);
+            self.free(&key);
+        } else if !stored {
+            // Sent but not recorded: it stays in the store and comes again with the next window.
+            self.back_off();
+            self.more = true;
+        }
+    }
+
+    /// The lane may go on.
+    fn free(&mut self, key: &str) {
+        self.busy.remove(key);
+        match self.lanes.get(key).map(VecDeque::is_empty) {
+            Some(false) => self.ready.push_back(key.to_owned()),
+            _ => drop(self.lanes.remove(key)),
         }
     }
 
@@ -184,6 +241,10 @@ impl Endpoint {
         // Between half and all of it, so that replicas and endpoints do not march in step.
         let jittered = doubled.mul_f64(rand::random_range(0.5..=1.0));
         self.not_before = Some(Instant::now() + jittered);
+        if self.failures >= AWAY {
+            self.let_go();
+            self.more = true;
+        }
     }
 }
 

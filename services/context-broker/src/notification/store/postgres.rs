@@ -1,5 +1,7 @@
 //! The notifier's tables on PostgreSQL, shared by all replicas. The outbox is the broker's.
 
+mod bounds;
+
 use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
@@ -9,10 +11,9 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use store::{PostgresConfig, StoreError, position};
 
 use super::{
-    Backlog, Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
-    history_records,
+    Backlog, Bounds, DeliveryState, Effect, Intake, Match, NotificationStore, Recorded, history_records,
     ownership::Ownership,
-    row::{BacklogRow, CountRow, PendingRow, StateRow, States, counted, immediate, pass, take_in, touched},
+    row::{BacklogRow, CountRow, PendingRow, StateRow, States, immediate, pass, take_in, touched},
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
 };
 use crate::{
@@ -108,38 +109,6 @@ impl PostgresNotificationStore {
 }
 
 impl PostgresNotificationStore {
-    async fn enforce_once(&self, bounds: Bounds) -> Result<u64, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        // They come in the order of time, but for a few: the oldest are the first.
-        let mut dropped: Vec<(String, String)> = sqlx::query_as(
-            "DELETE FROM pending_delivery WHERE commit_time_us < $1 AND seq IN \
-             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT $2) RETURNING tenant, subscription",
-        )
-        .bind(bounds.not_before_us)
-        .bind(ENFORCED_AT_ONCE)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let waiting: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&mut *transaction).await?;
-        if waiting > bounds.max_per_endpoint {
-            let surplus: Vec<(String, String)> = sqlx::query_as(
-                "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
-                 (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) AS placed \
-                 WHERE place > $1) RETURNING tenant, subscription",
-            )
-            .bind(bounds.max_per_endpoint)
-            .fetch_all(&mut *transaction)
-            .await?;
-            dropped.extend(surplus);
-        }
-        let count = dropped.len() as u64;
-        if count > 0 {
-            count_dropped(&mut transaction, counted(dropped)).await?;
-        }
-        transaction.commit().await?;
-        Ok(count)
-    }
-
     async fn cancel_once(
         &self,
         key: &SubscriptionKey,
@@ -399,32 +368,6 @@ async fn store_states(
     .bind(column!(accepted_us))
     .bind(column!(closed_revision))
     .bind(column!(dropped))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
-
-/// Adds to the counts of given up notifications, in the order in which states are locked.
-async fn count_dropped(
-    transaction: &mut Transaction<'_, Postgres>,
-    counts: Vec<(String, String, i64)>,
-) -> Result<(), StoreError> {
-    let mut tenants = Vec::with_capacity(counts.len());
-    let mut ids = Vec::with_capacity(counts.len());
-    let mut numbers = Vec::with_capacity(counts.len());
-    for (tenant, id, number) in counts {
-        tenants.push(tenant);
-        ids.push(id);
-        numbers.push(number);
-    }
-    sqlx::query(
-        "INSERT INTO subscription_state AS s (tenant, subscription, times_sent, fails_counter, dropped) \
-         SELECT t, i, 0, 0, c FROM unnest($1::text[], $2::text[], $3::int8[]) WITH ORDINALITY AS k(t, i, c, n) \
-         ORDER BY n ON CONFLICT (tenant, subscription) DO UPDATE SET dropped = s.dropped + excluded.dropped",
-    )
-    .bind(tenants)
-    .bind(ids)
-    .bind(numbers)
     .execute(&mut **transaction)
     .await?;
     Ok(())

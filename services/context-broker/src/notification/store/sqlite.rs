@@ -130,9 +130,14 @@ impl NotificationStore for SqliteNotificationStore {
     }
 
     async fn endpoints(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT DISTINCT endpoint FROM pending_delivery")
-            .fetch_all(&self.pools.reader)
-            .await?)
+        // One probe of the index per endpoint, however much waits for it.
+        Ok(sqlx::query_scalar(
+            "WITH RECURSIVE found(endpoint) AS (SELECT min(endpoint) FROM pending_delivery UNION ALL \
+             SELECT (SELECT min(endpoint) FROM pending_delivery p WHERE p.endpoint > found.endpoint) FROM found \
+             WHERE found.endpoint IS NOT NULL) SELECT endpoint FROM found WHERE endpoint IS NOT NULL",
+        )
+        .fetch_all(&self.pools.reader)
+        .await?)
     }
 
     fn owns(&self, _: &str) -> bool {
@@ -190,28 +195,40 @@ impl NotificationStore for SqliteNotificationStore {
     }
 
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError> {
+        // Looked for on the side, so that what is to be stored does not wait for it.
         // They come in the order of time, but for a few: the oldest are the first.
+        let oldest: Option<i64> =
+            sqlx::query_scalar("SELECT commit_time_us FROM pending_delivery ORDER BY seq LIMIT 1")
+                .fetch_optional(&self.pools.reader)
+                .await?;
+        let crowded: Vec<String> =
+            sqlx::query_scalar("SELECT endpoint FROM pending_delivery GROUP BY endpoint HAVING count(*) > ?")
+                .bind(bounds.max_per_endpoint)
+                .fetch_all(&self.pools.reader)
+                .await?;
+        let has_old = oldest.is_some_and(|oldest| oldest < bounds.not_before_us);
+        if !has_old && crowded.is_empty() {
+            return Ok(0);
+        }
         let mut transaction = self.pools.begin().await?;
-        let mut dropped: Vec<(String, String)> = sqlx::query_as(
-            "DELETE FROM pending_delivery WHERE commit_time_us < ? AND seq IN \
-             (SELECT seq FROM pending_delivery ORDER BY seq LIMIT ?) RETURNING tenant, subscription",
-        )
-        .bind(bounds.not_before_us)
-        .bind(ENFORCED_AT_ONCE)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let waiting: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&mut *transaction).await?;
-        if waiting > bounds.max_per_endpoint {
-            let surplus: Vec<(String, String)> = sqlx::query_as(
-                "DELETE FROM pending_delivery WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER \
-                 (PARTITION BY endpoint ORDER BY seq DESC) AS place FROM pending_delivery) WHERE place > ?) \
+        let mut dropped: Vec<(String, String)> = Vec::new();
+        if has_old {
+            let old = sqlx::query_as(
+                "DELETE FROM pending_delivery WHERE commit_time_us < ? AND seq IN \
+                 (SELECT seq FROM pending_delivery ORDER BY seq LIMIT ?) RETURNING tenant, subscription",
+            );
+            let old = old.bind(bounds.not_before_us).bind(ENFORCED_AT_ONCE);
+            dropped.extend(old.fetch_all(&mut *transaction).await?);
+        }
+        for endpoint in crowded {
+            let surplus = sqlx::query_as(
+                "DELETE FROM pending_delivery WHERE endpoint = ?1 AND seq IN \
+                 (SELECT seq FROM pending_delivery WHERE endpoint = ?1 ORDER BY seq LIMIT min(?2, \
+                 max(0, (SELECT count(*) FROM pending_delivery WHERE endpoint = ?1) - ?3))) \
                  RETURNING tenant, subscription",
-            )
-            .bind(bounds.max_per_endpoint)
-            .fetch_all(&mut *transaction)
-            .await?;
-            dropped.extend(surplus);
+            );
+            let surplus = surplus.bind(endpoint).bind(ENFORCED_AT_ONCE).bind(bounds.max_per_endpoint);
+            dropped.extend(surplus.fetch_all(&mut *transaction).await?);
         }
         let count = dropped.len() as u64;
         if count > 0 {
