@@ -48,7 +48,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long)]
     write: bool,
     /// Only these groups of figures, separated by commas: rest, broker (PATCH and GET), batch, subscribed, list, measure,
-    /// fan-out, history, gateway, forwarding, postgres, scaling, and, in a world of a million entities, point, filter, near, pages.
+    /// fan-out, faults, history, gateway, forwarding, postgres, scaling, and, in a world of a million entities, point, filter, near, pages.
     #[arg(long, value_delimiter = ',', value_name = "GROUP")]
     only: Vec<String>,
     /// The program to measure; default: `thingmesh` beside this one.

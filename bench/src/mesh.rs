@@ -78,6 +78,11 @@ impl Mesh {
         local(AGENT_SOUTH + self.offset)
     }
 
+    /// Health and metrics.
+    pub fn admin(&self) -> SocketAddr {
+        local(ADMIN + self.offset)
+    }
+
     /// Where its state lies.
     pub fn data_dir(&self) -> &Path {
         self.data.path()

@@ -3,6 +3,7 @@
 mod authorization;
 mod broker;
 mod fan_out;
+mod faults;
 mod forwarding;
 mod history;
 mod measure;
@@ -23,6 +24,7 @@ use std::{
 use anyhow::Result;
 pub use authorization::Authorization;
 pub use fan_out::FanOut;
+pub use faults::{Faults, Phase};
 pub use measure::Journey;
 pub use million::Million;
 pub use rest::Rest;
@@ -102,6 +104,7 @@ pub struct Results {
     pub rows: Vec<Row>,
     pub journeys: Vec<Journey>,
     pub fan_out: Option<FanOut>,
+    pub faults: Option<Faults>,
     pub authorization: Option<Authorization>,
     pub scaling: Vec<Scaling>,
     /// Queries in a large world.
@@ -111,7 +114,7 @@ pub struct Results {
 }
 
 /// The groups of figures, in the order of the report.
-pub const GROUPS: [&str; 16] = [
+pub const GROUPS: [&str; 17] = [
     "rest",
     "broker",
     "batch",
@@ -119,6 +122,7 @@ pub const GROUPS: [&str; 16] = [
     "list",
     "measure",
     "fan-out",
+    "faults",
     "history",
     "gateway",
     "forwarding",
@@ -145,6 +149,7 @@ impl Bench {
                 results.journeys = journeys;
             }
             "fan-out" => results.fan_out = Some(fan_out::to_ten(self)?),
+            "faults" => results.faults = Some(faults::faults(self)?),
             "history" => results.rows.extend(history::history(self)?),
             "gateway" => {
                 let (row, authorization) = authorization::gateway(self)?;

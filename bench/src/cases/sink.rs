@@ -105,7 +105,7 @@ async fn receive(State(seen): State<Arc<Seen>>, body: Bytes) -> StatusCode {
 }
 
 /// The number that the changed attribute holds: `"temperature":{…"value":N…}`.
-fn changed_value(body: &[u8]) -> Option<u64> {
+pub(super) fn changed_value(body: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, rest) = text.split_once(r#""temperature":"#)?;
     let (_, rest) = rest.split_once(r#""value":"#)?;

@@ -18,6 +18,8 @@ pub(super) struct Aim {
 
 /// Between the smallest and the largest world a figure may grow this much and still count as flat.
 const FLAT: f64 = 1.5;
+/// Bad endpoints may cost a fifth more.
+const MOST_FOR_BAD: f64 = 1.2;
 const MOST_ADDED: Duration = Duration::from_micros(50);
 const LONGEST_P99: Duration = Duration::from_millis(25);
 const LONGEST_START: Duration = Duration::from_secs(1);
@@ -39,6 +41,15 @@ pub(super) fn aims(report: &Report) -> Vec<Aim> {
             "get" => aims.push(share(row, 0.5)),
             _ => {}
         }
+    }
+    if let Some(faults) = &results.faults {
+        let growth = faults.growth();
+        aims.push(Aim {
+            what: "CPU per update when two endpoints of five are bad".to_owned(),
+            wanted: format!("≤ × {MOST_FOR_BAD}"),
+            found: format!("× {growth:.2}"),
+            met: growth <= MOST_FOR_BAD,
+        });
     }
     if let Some(authorization) = &results.authorization {
         let added = authorization.added();

@@ -8,7 +8,7 @@ use super::{
     plot,
 };
 use crate::{
-    cases::{Authorization, FanOut, Journey, Million, Row, Scaling},
+    cases::{Authorization, FanOut, Faults, Journey, Million, Row, Scaling},
     floor::GROUP,
     load::Capacity,
 };
@@ -57,6 +57,9 @@ pub(super) fn all(report: &Report) -> String {
     }
     if let Some(fan_out) = &results.fan_out {
         section(&mut out, "Notifications", &notifications(fan_out));
+    }
+    if let Some(faults) = &results.faults {
+        section(&mut out, "Endpoints that hang or are away", &bad_endpoints(faults));
     }
     if let Some(authorization) = &results.authorization {
         section(&mut out, "What the gateway adds", &gateway(authorization));
@@ -203,6 +206,46 @@ fn notifications(fan_out: &FanOut) -> String {
         "load",
     ];
     format!("Each change of an entity is told to 10 receivers over HTTP.\n\n{}", table(&head, &rows))
+}
+
+/// What bad endpoints cost the others.
+fn bad_endpoints(faults: &Faults) -> String {
+    let intro = format!(
+        "{} entities, {} subscriptions to {} endpoints, {} updates/s, each told to five endpoints. In the second row {} \
+         of the endpoints hang and {} refuse connections; deliveries are those to the others.\n\n",
+        count(faults.entities as f64),
+        count(faults.subscriptions as f64),
+        faults.endpoints,
+        faults.rate,
+        faults.bad,
+        faults.bad,
+    );
+    let rows: Vec<Vec<String>> = faults
+        .phases
+        .iter()
+        .map(|phase| {
+            vec![
+                phase.title.to_owned(),
+                time(phase.cpu),
+                time(phase.updates.p50()),
+                time(phase.updates.p99()),
+                nanos(phase.deliveries.value_at_quantile(0.5)),
+                nanos(phase.deliveries.value_at_quantile(0.99)),
+                mebibytes(phase.resident),
+                format!("{:.1}", phase.load_average),
+            ]
+        })
+        .collect();
+    let head =
+        ["endpoints", "CPU/update", "update p50", "p99", "update to delivery p50", "p99", "RSS", "load"];
+    format!(
+        "{intro}{}\nThen {} notifications were dropped beyond the bound, {} wait; of {} subscriptions {} say that their receiver fails.\n",
+        table(&head, &rows),
+        faults.dropped,
+        faults.pending,
+        faults.listed,
+        faults.failing,
+    )
 }
 
 fn gateway(authorization: &Authorization) -> String {
