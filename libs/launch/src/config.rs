@@ -34,6 +34,24 @@ impl Backends {
             StoreConfig::Postgres(PostgresConfig::new(self.postgres.expose()))
         }
     }
+
+    /// What to do when a start failed because PostgreSQL is away or lets nobody in.
+    pub fn advice(&self, error: &anyhow::Error) -> Option<String> {
+        // Services wrap the store's error each in their own way; its words stay.
+        let away = error.chain().any(|cause| cause.to_string().contains("store unavailable"));
+        if !away || self.postgres.is_empty() {
+            return None;
+        }
+        let url = url::Url::parse(self.postgres.expose()).ok();
+        let server = url.as_ref().and_then(url::Url::host_str).map_or_else(String::new, |host| {
+            let port = url.as_ref().and_then(url::Url::port).unwrap_or(5432);
+            format!(" at {host}:{port}")
+        });
+        Some(format!(
+            "is PostgreSQL{server} up, and do user, password and database of backends.postgres exist there? \
+             `thingmesh doctor` asks every server of the configuration"
+        ))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -163,5 +181,21 @@ fn hide_passwords(table: &mut toml::Table) {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_is_named_without_its_password() {
+        let postgres = Secret::new("postgres://u:hunter2@db.example:6432/d");
+        let backends = Backends { postgres, ..Backends::default() };
+        let error = anyhow::anyhow!("store unavailable: refused").context("context-broker");
+        let advice = backends.advice(&error).unwrap();
+        assert!(advice.contains("db.example:6432") && !advice.contains("hunter2"), "{advice}");
+        assert_eq!(backends.advice(&anyhow::anyhow!("port taken")), None);
+        assert_eq!(Backends::default().advice(&error), None, "a folder is not a server");
     }
 }

@@ -64,17 +64,28 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
             tracing::warn!("{warning}");
         }
         let foundation =
-            Foundation::lay(&process, &args.data_dir).await.map_err(|error| self.advised(error))?;
+            Foundation::lay(&process, &args.data_dir).await.map_err(|error| self.advised(error, &process))?;
         let started = foundation.unless_interrupted(start(service, &foundation)).await;
-        let running = started.map_err(|error| self.advised(error))?;
+        let running = started.map_err(|error| self.advised(error, &process))?;
         tracing::info!(service = running.name(), addresses = ?running.addresses(), "serving");
         let code = until_signal(&foundation, &[running], &process.shutdown).await;
         telemetry.shutdown().await;
         code
     }
 
-    /// Says what to do about a port that is taken.
-    fn advised(&self, error: anyhow::Error) -> anyhow::Error {
+    /// Runs `program`'s main part and ends it: what is wrong is told in words, without a trace of calls, exit code 1.
+    pub async fn main(&self, run: impl Future<Output = Result<ExitCode>>) -> ExitCode {
+        run.await.unwrap_or_else(|error| {
+            eprintln!("{}: {error:#}", self.table);
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Says what to do about a port that is taken, or a server that is away.
+    fn advised(&self, error: anyhow::Error, process: &ProcessConfig) -> anyhow::Error {
+        if let Some(advice) = process.backends.advice(&error) {
+            return anyhow!("{error:#}\n  {advice}");
+        }
         if !port_is_taken(&error) {
             return error;
         }

@@ -30,7 +30,11 @@ const PROGRAM: Program<Config> = Program {
 };
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    PROGRAM.main(run()).await
+}
+
+async fn run() -> Result<ExitCode> {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());

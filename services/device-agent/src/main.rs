@@ -33,7 +33,11 @@ fn place(config: &mut Config, args: &ServiceArgs) -> Result<Vec<String>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    PROGRAM.main(run()).await
+}
+
+async fn run() -> Result<ExitCode> {
     let args = Args::parse().service;
     PROGRAM
         .run(&args, async |config, foundation| {

@@ -112,6 +112,9 @@ impl Mesh {
 
 /// Says which setting a taken port comes from, and what to do.
 fn advised(error: anyhow::Error, config: &MeshConfig) -> anyhow::Error {
+    if let Some(advice) = config.backends.advice(&error) {
+        return anyhow!("{error:#}\n  {advice}");
+    }
     if !port_is_taken(&error) {
         return error;
     }

@@ -29,7 +29,11 @@ const PROGRAM: Program<Config> = Program {
 };
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    PROGRAM.main(run()).await
+}
+
+async fn run() -> Result<ExitCode> {
     let args = Args::parse().service;
     PROGRAM
         .run(&args, async |config, foundation| {

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod configuration;
 mod doctor;
+mod start_errors;
+mod terminal;
 
 use std::{
     fs,

@@ -42,13 +42,21 @@ pub struct TelemetryConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// Text on a terminal, JSON lines anywhere else.
+    Auto,
     Json,
     Text,
 }
 
+impl LogFormat {
+    fn is_json(self, terminal: bool) -> bool {
+        self == Self::Json || self == Self::Auto && !terminal
+    }
+}
+
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log_level: "info".to_owned(), log_format: LogFormat::Json, otlp_endpoint: String::new() }
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Auto, otlp_endpoint: String::new() }
     }
 }
 
@@ -76,19 +84,18 @@ pub struct TelemetryGuard(());
 /// Sets up logs and traces for this process. Call once, inside the runtime, before anything else.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     let filter = level::changeable(level::filter(&config.log_level)?);
-    let lines = match config.log_format {
-        LogFormat::Json => tracing_subscriber::fmt::layer()
+    let terminal = std::io::stderr().is_terminal();
+    let lines = if config.log_format.is_json(terminal) {
+        tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .event_format(logs::JsonLines)
             .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
             .with_filter(filter)
-            .boxed(),
-        LogFormat::Text => {
-            // Colours are for eyes, not for files.
-            let colours = std::io::stderr().is_terminal();
-            let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-            lines.with_filter(filter).boxed()
-        }
+            .boxed()
+    } else {
+        // Colours are for eyes, not for files.
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
+        lines.with_target(false).with_filter(filter).boxed()
     };
     let traces = (!config.otlp_endpoint.is_empty()).then(|| {
         let exporting =
@@ -153,4 +160,21 @@ fn tracer(service: &'static str) -> Option<SdkTracer> {
     let tracer = provider.tracer("thingmesh");
     providers.insert(service, (provider, tracer.clone()));
     Some(tracer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_text_and_a_program_reads_json_unless_the_configuration_says_otherwise() {
+        for (format, terminal, json) in [
+            (LogFormat::Auto, true, false),
+            (LogFormat::Auto, false, true),
+            (LogFormat::Json, true, true),
+            (LogFormat::Text, false, false),
+        ] {
+            assert_eq!(format.is_json(terminal), json, "{format:?}");
+        }
+    }
 }

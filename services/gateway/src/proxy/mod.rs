@@ -55,8 +55,9 @@ async fn handle(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let Ok(path) = normalize(target) else {
-        return StatusCode::BAD_REQUEST.into_response();
+        return malformed();
     };
+    // Empty, as the gateway of a cluster answers it.
     let Some((route, target)) = proxy.edge.route(&path) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -77,7 +78,7 @@ async fn handle(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
         return refuse()(Code::TooLarge, &format!("a body may have {} bytes", proxy.max_body_bytes));
     }
     let Ok(uri) = target.path_and_query.parse::<Uri>() else {
-        return StatusCode::BAD_REQUEST.into_response();
+        return malformed();
     };
     let path = path.into_owned();
     let mut head = head;
@@ -174,6 +175,10 @@ fn refusal(decision: Decision) -> Response {
     *response.status_mut() = decision.status;
     response.headers_mut().extend(decision.headers);
     response
+}
+
+fn malformed() -> Response {
+    refuse()(Code::BadRequest, "the path is malformed: it can be neither routed nor judged")
 }
 
 fn away(route: &Route, how: &str) -> Response {

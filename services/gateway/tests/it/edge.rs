@@ -81,6 +81,14 @@ async fn a_path_that_no_route_knows_is_not_found_with_and_without_a_token() {
 }
 
 #[tokio::test]
+async fn a_malformed_path_is_refused_with_words() {
+    let mesh = Mesh::start().await;
+    let answer = get(mesh.http(), "/orion/version%00", &[]).await;
+    let words = "the path is malformed: it can be neither routed nor judged";
+    assert_eq!((answer.status, answer.json()), (400, json!({"error": "BadRequest", "description": words})));
+}
+
+#[tokio::test]
 async fn what_a_client_claims_about_itself_does_not_pass() {
     let mesh = Mesh::start().await;
     let token = mesh.bearer("acme");
