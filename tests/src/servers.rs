@@ -42,7 +42,9 @@ impl Server {
         let reports = BufReader::new(watcher.stdout.take().expect("stdout is piped"));
         let mut server = Self { name, watcher, orders, reports, url: String::new(), _dir: dir };
         let report = server.report();
-        let url = report.strip_prefix("ready ").and_then(|exports| exports.split_once('='));
+        // The first of them is where it listens.
+        let first = report.strip_prefix("ready ").and_then(|exports| exports.split(' ').next());
+        let url = first.and_then(|export| export.split_once('='));
         server.url = url.unwrap_or_else(|| panic!("{name}: {report:?}")).1.to_owned();
         Some(server)
     }

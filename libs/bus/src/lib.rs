@@ -21,7 +21,7 @@ mod tail;
 mod waker;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
-pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord};
+pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls, check_login};
 pub use outbox::OutboxDb;
 pub use record::{Batch, Outgoing, Record, header};
 pub use waker::Waker;

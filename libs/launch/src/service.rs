@@ -1,6 +1,6 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::{Running, telemetry};
 use store::StoreConfig;
@@ -11,6 +11,9 @@ use crate::{
 
 /// Tables that belong to one service each: a program passes over those of the others.
 const SERVICE_TABLES: [&str; 4] = ["context-broker", "device-agent", "time-series", "gateway"];
+
+/// How long the tasks of a start that failed may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a program that runs one service does with the service's configuration `T`.
 pub struct Program<T> {
@@ -73,9 +76,19 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
         code
     }
 
-    /// Runs `program`'s main part and ends it: what is wrong is told in words, without a trace of calls, exit code 1.
-    pub async fn main(&self, run: impl Future<Output = Result<ExitCode>>) -> ExitCode {
-        run.await.unwrap_or_else(|error| {
+    /// Runs the program in a runtime of its own. What is wrong is told in words, below all that was logged and without a
+    /// trace of calls; exit code 1.
+    pub fn main(&self, run: impl Future<Output = Result<ExitCode>>) -> ExitCode {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let ended = runtime.context("no runtime").and_then(|runtime| {
+            let ended = runtime.block_on(run);
+            if ended.is_err() {
+                // What still tries to reach a server would talk on.
+                runtime.shutdown_timeout(LAST_WORDS);
+            }
+            ended
+        });
+        ended.unwrap_or_else(|error| {
             eprintln!("{}: {error:#}", self.table);
             ExitCode::FAILURE
         })

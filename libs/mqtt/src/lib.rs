@@ -1,4 +1,4 @@
-//! Publishes messages on MQTT servers (3.1.1): connections are made at first use, shared, and closed after idling.
+//! Publishes messages on MQTT servers (3.1.1), over TCP or TLS: connections are made at first use, shared, and closed after idling.
 //!
 //! ```text
 //! publish(server, message) ─► one connection per server and login ─► answered when the server has it (QoS 1, 2),
@@ -9,6 +9,7 @@
 //! decides what to send again, so no message is ever repeated behind its back.
 
 mod connection;
+mod stream;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
+use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 use tokio_util::task::TaskTracker;
 
 use connection::Connection;
@@ -29,13 +31,17 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub struct Server {
     pub host: String,
     pub port: u16,
+    /// Whether it is reached over TLS (`mqtts`).
+    pub secure: bool,
     /// User and password.
     pub login: Option<(String, String)>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Server");
+        shown.field("host", &self.host).field("port", &self.port).field("secure", &self.secure);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -63,6 +69,12 @@ pub enum PublishError {
     /// The server does not let this client in.
     #[error("connection refused: {0}")]
     NotAllowed(String),
+    /// Nobody vouches for the server's certificate, or it is another's.
+    #[error("certificate refused: {0}")]
+    Untrusted(String),
+    /// TLS can not be used: this end's settings are wrong.
+    #[error("no TLS: {0}")]
+    Tls(String),
     /// This message can never be published.
     #[error("{0}")]
     Refused(String),
@@ -74,6 +86,9 @@ pub enum PublishError {
 pub type Resolve =
     Arc<dyn Fn(String, u16) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
+/// Whom to trust, asked for at each TLS connection; the error says why there is none.
+pub type Trust = Arc<dyn Fn() -> BoxFuture<'static, Result<Arc<ClientConfig>, String>> + Send + Sync>;
+
 /// Publishes on any number of servers. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -82,6 +97,7 @@ pub struct Publisher {
 
 struct Shared {
     resolve: Resolve,
+    trust: Trust,
     /// A connection that nobody used for this long is closed.
     max_idle: Duration,
     connections: Mutex<HashMap<Server, Slot>>,
@@ -91,8 +107,9 @@ struct Shared {
 type Slot = Arc<OnceCell<Connection>>;
 
 impl Publisher {
-    pub fn new(resolve: Resolve, max_idle: Duration) -> Self {
-        let shared = Shared { resolve, max_idle, connections: Mutex::default(), tasks: TaskTracker::new() };
+    pub fn new(resolve: Resolve, trust: Trust, max_idle: Duration) -> Self {
+        let (connections, tasks) = (Mutex::default(), TaskTracker::new());
+        let shared = Shared { resolve, trust, max_idle, connections, tasks };
         Self { shared: Arc::new(shared) }
     }
 
@@ -126,6 +143,12 @@ impl Publisher {
         connections.entry(server.clone()).or_default().clone()
     }
 
+    /// Connections that are open now.
+    pub fn open_connections(&self) -> usize {
+        let connections = self.shared.connections.lock();
+        connections.values().filter(|slot| slot.get().is_some_and(|open| !open.is_closed())).count()
+    }
+
     fn forget(&self, server: &Server, slot: &Slot) {
         let mut connections = self.shared.connections.lock();
         if connections.get(server).is_some_and(|own| Arc::ptr_eq(own, slot)) {
@@ -136,9 +159,14 @@ impl Publisher {
     async fn connect(&self, server: &Server) -> Result<Connection, PublishError> {
         let away = |error: std::io::Error| PublishError::Unavailable(error.to_string());
         let addresses = (self.shared.resolve)(server.host.clone(), server.port).await.map_err(away)?;
+        let tls = match server.secure {
+            true => Some(TlsConnector::from((self.shared.trust)().await.map_err(PublishError::Tls)?)),
+            false => None,
+        };
+        let (tls, max_idle) = (tls.as_ref(), self.shared.max_idle);
         let mut last = PublishError::Unavailable("no address".to_owned());
         for address in addresses {
-            match Connection::open(address, server, self.shared.max_idle, &self.shared.tasks).await {
+            match Connection::open(address, server, tls, max_idle, &self.shared.tasks).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }

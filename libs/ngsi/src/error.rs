@@ -102,6 +102,10 @@ impl Error {
         Self::new(ErrorWord::BadRequest, description)
     }
 
+    pub fn not_implemented(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorWord::NotImplemented, description)
+    }
+
     /// The same with words before its description.
     pub fn prefixed(mut self, prefix: &str) -> Self {
         self.description = format!("{prefix}{}", self.description).into();

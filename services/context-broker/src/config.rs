@@ -101,9 +101,10 @@ pub struct NotificationConfig {
     pub max_age_s: u64,
     /// Notifications that wait for one endpoint; the oldest beyond it are dropped.
     pub max_per_endpoint: u32,
-    /// Whether any certificate of an `https` receiver is good.
+    /// Whether any certificate of a receiver or context provider is good.
     pub insecure_tls: bool,
-    /// PEM file of certificate authorities beside the system's; empty: none.
+    /// PEM file of certificate authorities beside the system's, for `https` and `mqtts` receivers and context providers
+    /// (in their place for Kafka); empty: none.
     pub ca_file: PathBuf,
     /// How long an MQTT server may take, milliseconds.
     pub mqtt_timeout_ms: u64,

@@ -19,7 +19,7 @@ use crate::{
     core::Changes,
     forwarding::Forwarding,
     metrics::BrokerMetrics,
-    notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory, SenderOptions, TlsOptions},
+    notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory, SenderOptions, TlsOptions, Trust},
     quota::Quotas,
     registration::Registrations,
     stores,
@@ -91,12 +91,14 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
     let lifetime = Duration::from_secs(config.notification.token_lifetime_s);
     let tokens = Tokens::new(config.notification.token_key.expose(), deps.soft_state.clone(), lifetime);
     let tokens = Arc::new(tokens.map_err(|error| StartError::Config(error.to_string()))?);
+    let administration = Arc::new(Administration::new(&config.administration, deps.clock.now_us()));
+    let trust = Arc::new(trust(config));
     let notifier = Arc::new(notification::start(
         registry.clone(),
         own_history,
         config.notification.custom,
         options,
-        senders(config),
+        senders(config, trust.clone(), administration.clone()),
         tokens.clone(),
         tasks,
     ));
@@ -105,7 +107,6 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         bus.consume(CONTEXT_CHANGES, NOTIFIER_GROUP, notifier, stop).await
     });
     Upkeep::start(config, deps, stores.system.clone(), registry.clone(), tasks);
-    let administration = Arc::new(Administration::new(&config.administration, deps.clock.now_us()));
     let registrations = Arc::new(Registrations::open(stores.registrations, deps.clock.clone()).await?);
     tasks.spawn("context-broker.registrations", registrations.clone().upkeep(tasks.stop_token()));
     let forwarding = Arc::new(Forwarding::new(
@@ -113,6 +114,7 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
         registrations.clone(),
         metrics.clone(),
         administration.clone(),
+        trust,
     ));
     Ok(Core {
         store: stores.context,
@@ -134,14 +136,19 @@ pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Res
     })
 }
 
-fn senders(config: &Config) -> SenderOptions {
+fn trust(config: &Config) -> Trust {
+    let ca_file = config.notification.ca_file.as_path();
+    Trust::new(TlsOptions {
+        insecure: config.notification.insecure_tls,
+        ca_file: (!ca_file.as_os_str().is_empty()).then(|| ca_file.to_owned()),
+    })
+}
+
+fn senders(config: &Config, trust: Arc<Trust>, administration: Arc<Administration>) -> SenderOptions {
     let notification = &config.notification;
-    let ca_file = notification.ca_file.as_path();
     SenderOptions {
-        tls: TlsOptions {
-            insecure: notification.insecure_tls,
-            ca_file: (!ca_file.as_os_str().is_empty()).then(|| ca_file.to_owned()),
-        },
+        trust,
+        administration,
         mqtt_timeout: Duration::from_millis(notification.mqtt_timeout_ms),
         mqtt_max_idle: Duration::from_secs(notification.mqtt_max_idle_s),
         kafka_timeout: Duration::from_millis(notification.kafka_timeout_ms),

@@ -32,9 +32,8 @@ fn place(config: &mut Config, args: &ServiceArgs) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    PROGRAM.main(run()).await
+fn main() -> ExitCode {
+    PROGRAM.main(run())
 }
 
 async fn run() -> Result<ExitCode> {

@@ -28,9 +28,8 @@ const PROGRAM: Program<Config> = Program {
     store: |config| &mut config.store,
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    PROGRAM.main(run()).await
+fn main() -> ExitCode {
+    PROGRAM.main(run())
 }
 
 async fn run() -> Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! Records to Kafka clusters that are not the mesh's own: where notifications go.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -35,6 +35,40 @@ pub struct SinkLogin {
     pub protocol: &'static str,
 }
 
+/// Whom to trust over `SASL_SSL`.
+#[derive(Clone, Debug, Default)]
+pub struct SinkTls {
+    /// Any certificate is good.
+    pub insecure: bool,
+    /// PEM file of authorities, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Whether this build can log in so; the error says what it lacks. The Kafka library is asked what was compiled into it.
+///
+/// # Errors
+/// In words for the person who asked for it.
+pub fn check_login(mechanism: &str, protocol: &str) -> Result<(), String> {
+    let features =
+        ClientConfig::new().create_native_config().and_then(|native| native.get("builtin.features"));
+    let features =
+        features.map_err(|error| format!("the Kafka library does not say what it can do: {error}"))?;
+    lacking(&features, mechanism, protocol)
+}
+
+fn lacking(features: &str, mechanism: &str, protocol: &str) -> Result<(), String> {
+    let has = |feature: &str| features.split(',').any(|own| own.trim_matches(['\0', ' ']) == feature);
+    let can = "use saslMechanism PLAIN with securityProtocol SASL_PLAINTEXT, or a build whose Kafka library has TLS";
+    if protocol == "SASL_SSL" && !has("ssl") {
+        return Err(format!("securityProtocol SASL_SSL is not supported by this build: {can}"));
+    }
+    let feature = if mechanism == "PLAIN" { "sasl_plain" } else { "sasl_scram" };
+    if !has(feature) {
+        return Err(format!("saslMechanism {mechanism} is not supported by this build: {can}"));
+    }
+    Ok(())
+}
+
 impl std::fmt::Debug for SinkCluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SinkCluster").field("servers", &self.servers).finish_non_exhaustive()
@@ -54,6 +88,7 @@ pub struct KafkaSink {
     /// How long a record may take.
     timeout: Duration,
     max_idle: Duration,
+    tls: SinkTls,
     producers: Mutex<HashMap<SinkCluster, Used>>,
 }
 
@@ -63,8 +98,8 @@ struct Used {
 }
 
 impl KafkaSink {
-    pub fn new(timeout: Duration, max_idle: Duration) -> Self {
-        Self { timeout, max_idle, producers: Mutex::default() }
+    pub fn new(timeout: Duration, max_idle: Duration, tls: SinkTls) -> Self {
+        Self { timeout, max_idle, tls, producers: Mutex::default() }
     }
 
     /// Sends a record and waits until all in-sync replicas have it.
@@ -124,6 +159,13 @@ impl KafkaSink {
                 .set("sasl.mechanism", login.mechanism)
                 .set("sasl.username", &login.user)
                 .set("sasl.password", &login.password);
+            // A library without TLS knows none of these.
+            if login.protocol == "SASL_SSL" {
+                config.set("enable.ssl.certificate.verification", (!self.tls.insecure).to_string());
+                if let Some(file) = &self.tls.ca_file {
+                    config.set("ssl.ca.location", file.display().to_string());
+                }
+            }
         }
         config
     }
@@ -153,8 +195,56 @@ mod tests {
         };
         let cluster = SinkCluster { servers: "a:1".to_owned(), login: Some(login) };
         assert!(!format!("{cluster:?}").contains("hush"));
-        let config = KafkaSink::new(Duration::from_millis(70), Duration::MAX).config(&cluster);
+        let config =
+            KafkaSink::new(Duration::from_millis(70), Duration::MAX, SinkTls::default()).config(&cluster);
         assert_eq!(config.get("message.timeout.ms"), Some("70"));
         assert_eq!((config.get("acks"), config.get("sasl.password")), (Some("all"), Some("hush")));
+    }
+
+    #[test]
+    fn a_certificate_is_verified_unless_the_configuration_says_otherwise() {
+        let login = |protocol| SinkLogin {
+            user: "u".to_owned(),
+            password: "p".to_owned(),
+            mechanism: "PLAIN",
+            protocol,
+        };
+        let cluster = |protocol| SinkCluster { servers: "a:1".to_owned(), login: Some(login(protocol)) };
+        let sink = |insecure| {
+            let tls = SinkTls { insecure, ca_file: Some("/ca.pem".into()) };
+            KafkaSink::new(Duration::from_secs(1), Duration::MAX, tls)
+        };
+        let verification = "enable.ssl.certificate.verification";
+        let config = sink(false).config(&cluster("SASL_SSL"));
+        assert_eq!(
+            (config.get(verification), config.get("ssl.ca.location")),
+            (Some("true"), Some("/ca.pem"))
+        );
+        assert_eq!(sink(true).config(&cluster("SASL_SSL")).get(verification), Some("false"));
+        assert_eq!(sink(true).config(&cluster("SASL_PLAINTEXT")).get(verification), None);
+    }
+
+    #[test]
+    fn what_was_not_compiled_in_is_refused_in_words() {
+        let small = "gzip,snappy,sasl,regex,lz4,sasl_plain,plugins";
+        let whole = "gzip,snappy,ssl,sasl,regex,lz4,sasl_plain,sasl_scram,plugins";
+        for (mechanism, protocol, lacks) in [
+            ("PLAIN", "SASL_PLAINTEXT", None),
+            ("PLAIN", "SASL_SSL", Some("securityProtocol SASL_SSL")),
+            ("SCRAM-SHA-256", "SASL_PLAINTEXT", Some("saslMechanism SCRAM-SHA-256")),
+            ("SCRAM-SHA-512", "SASL_SSL", Some("securityProtocol SASL_SSL")),
+        ] {
+            let error = lacking(small, mechanism, protocol).err();
+            match lacks {
+                Some(lacks) => assert!(error.unwrap().starts_with(&format!("{lacks} is not supported"))),
+                None => assert_eq!(error, None),
+            }
+            assert_eq!(lacking(whole, mechanism, protocol), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_library_of_every_build_knows_plain_logins() {
+        assert_eq!(check_login("PLAIN", "SASL_PLAINTEXT"), Ok(()));
     }
 }

@@ -3,24 +3,52 @@
 
 mod mosquitto;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use mqtt::{Message, PublishError, Publisher, Qos, Server};
+use mqtt::{Message, PublishError, Publisher, Qos, Server, Trust};
 use tokio::net::TcpListener;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use mosquitto::{DEADLINE, Mosquitto, free_port};
 
 fn server(mosquitto: &Mosquitto, login: Option<(&str, &str)>) -> Server {
     let login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
-    Server { host: "localhost".to_owned(), port: mosquitto.port, login }
+    Server { host: "localhost".to_owned(), port: mosquitto.port, secure: false, login }
+}
+
+fn secure_server(mosquitto: &Mosquitto, host: &str) -> Server {
+    Server { host: host.to_owned(), port: mosquitto.tls_port, secure: true, login: None }
+}
+
+/// Trusts only what `file` holds.
+fn trusting(file: &Path) -> Trust {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+    Arc::new(move || {
+        let config = config.clone();
+        async move { Ok(config) }.boxed()
+    })
 }
 
 fn publisher(max_idle: Duration) -> Publisher {
+    publisher_with(Arc::new(|| async { Err("there is no trust here".to_owned()) }.boxed()), max_idle)
+}
+
+fn publisher_with(trust: Trust, max_idle: Duration) -> Publisher {
     let resolve = |host: String, port: u16| {
         async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) }.boxed()
     };
-    Publisher::new(Arc::new(resolve), max_idle)
+    Publisher::new(Arc::new(resolve), trust, max_idle)
 }
 
 fn message(topic: &str, payload: &str, qos: Qos) -> Message {
@@ -104,7 +132,8 @@ async fn only_who_knows_the_password_may_publish() {
 #[tokio::test]
 async fn a_server_that_is_away_and_one_that_is_silent_are_told_apart() {
     let publisher = publisher(Duration::from_secs(60));
-    let closed = Server { host: "127.0.0.1".to_owned(), port: free_port().await, login: None };
+    let port = free_port().await;
+    let closed = Server { host: "127.0.0.1".to_owned(), port, secure: false, login: None };
     let failed = publisher.publish(&closed, message("t", "", Qos::AtMostOnce), DEADLINE).await;
     assert!(matches!(failed, Err(PublishError::Unavailable(_))), "{failed:?}");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -116,10 +145,59 @@ async fn a_server_that_is_away_and_one_that_is_silent_are_told_apart() {
 
 #[tokio::test]
 async fn a_topic_with_wildcards_is_refused() {
-    let nowhere = Server { host: "127.0.0.1".to_owned(), port: 1, login: None };
+    let nowhere = Server { host: "127.0.0.1".to_owned(), port: 1, secure: false, login: None };
     for topic in ["a/+", "#", ""] {
         let refused =
             publisher(DEADLINE).publish(&nowhere, message(topic, "", Qos::AtMostOnce), DEADLINE).await;
         assert!(matches!(refused, Err(PublishError::Refused(_))), "{topic}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_go_over_tls_at_every_quality_and_size() {
+    let Some(mosquitto) = Mosquitto::start(None).await else { return };
+    let mut received = mosquitto.listen("#", None).await;
+    let publisher = publisher_with(trusting(&mosquitto.ca_file), Duration::from_secs(60));
+    let (to, large) = (secure_server(&mosquitto, "localhost"), "x".repeat(300_000));
+    for (qos, payload) in [(Qos::AtMostOnce, "a"), (Qos::AtLeastOnce, &large), (Qos::ExactlyOnce, "c")] {
+        publisher.publish(&to, message("t", payload, qos), DEADLINE).await.unwrap();
+        let publish = tokio::time::timeout(DEADLINE, received.recv()).await.unwrap().unwrap();
+        assert_eq!(publish.payload.len(), payload.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_who_it_says_or_whom_nobody_knows_is_told_nothing() {
+    let Some(mosquitto) = Mosquitto::start(None).await else { return };
+    let mut received = mosquitto.listen("#", None).await;
+    let send = |trust: Trust, to: Server| async move {
+        publisher_with(trust, DEADLINE).publish(&to, message("t", "x", Qos::AtLeastOnce), DEADLINE).await
+    };
+    // Its certificate is for localhost.
+    let other = send(trusting(&mosquitto.ca_file), secure_server(&mosquitto, "127.0.0.1")).await;
+    assert!(matches!(other, Err(PublishError::Untrusted(_))), "{other:?}");
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let unknown = send(trusting(empty.path()), secure_server(&mosquitto, "localhost")).await;
+    assert!(matches!(unknown, Err(PublishError::Untrusted(_))), "{unknown:?}");
+    let nobody: Trust = Arc::new(|| async { Err("no such file".to_owned()) }.boxed());
+    let none = send(nobody, secure_server(&mosquitto, "localhost")).await;
+    assert_eq!(none, Err(PublishError::Tls("no such file".to_owned())));
+    assert!(received.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_nobody_uses_is_closed_and_the_next_message_makes_a_new_one() {
+    let Some(mosquitto) = Mosquitto::start(None).await else { return };
+    let mut received = mosquitto.listen("t", None).await;
+    let (publisher, to) = (publisher(Duration::from_millis(50)), server(&mosquitto, None));
+    for n in ["1", "2", "3"] {
+        publisher.publish(&to, message("t", n, Qos::ExactlyOnce), DEADLINE).await.unwrap();
+        assert_eq!(&*received.recv().await.unwrap().payload, n.as_bytes());
+        let closed = async {
+            while publisher.open_connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, closed).await.expect("it is closed");
     }
 }

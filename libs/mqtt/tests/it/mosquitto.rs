@@ -1,11 +1,12 @@
 //! A Mosquitto of the test's own, where one is installed.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, Publish, QoS};
 use tokio::{
     net::TcpListener,
@@ -18,6 +19,10 @@ pub(crate) struct Mosquitto {
     program: &'static str,
     child: Child,
     pub(crate) port: u16,
+    /// The same server over TLS, as `localhost`.
+    pub(crate) tls_port: u16,
+    /// Its certificate, which is its own authority, PEM.
+    pub(crate) ca_file: PathBuf,
     dir: tempfile::TempDir,
 }
 
@@ -31,8 +36,17 @@ impl Mosquitto {
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        let port = free_port().await;
-        let mut config = format!("listener {port} 127.0.0.1\nuser root\npersistence false\n");
+        let (port, tls_port) = (free_port().await, free_port().await);
+        let (ca_file, key_file) = (dir.path().join("certificate.pem"), dir.path().join("key.pem"));
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&ca_file, cert.pem()).unwrap();
+        std::fs::write(&key_file, signing_key.serialize_pem()).unwrap();
+        let mut config = format!(
+            "listener {port} 127.0.0.1\nuser root\npersistence false\nlistener {tls_port} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
+            ca_file.display(),
+            key_file.display()
+        );
         match passwords {
             None => config.push_str("allow_anonymous true\n"),
             Some((user, password)) => {
@@ -46,15 +60,17 @@ impl Mosquitto {
         let file = dir.path().join("mosquitto.conf");
         std::fs::write(&file, config).unwrap();
         let child = spawn(program, &file);
-        let own = Self { program, child, port, dir };
+        let own = Self { program, child, port, tls_port, ca_file, dir };
         own.until_it_listens().await;
         Some(own)
     }
 
     async fn until_it_listens(&self) {
         let up = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            for port in [self.port, self.tls_port] {
+                while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
             }
         };
         tokio::time::timeout(DEADLINE, up).await.expect("mosquitto listens");

@@ -397,6 +397,7 @@ mod tests {
             json!({"httpCustom": {"url": "http://h/${id}", "json": {"a": "${b}"}, "method": "PUT"}}),
             json!({"httpCustom": {"url": url, "ngsi": {"id": "x", "a": {"value": "${b}"}}}}),
             json!({"mqtt": {"url": "mqtt://h:1", "topic": "a/b", "qos": 2, "user": "u", "passwd": "p"}}),
+            json!({"mqtt": {"url": "mqtts://h:8883", "topic": "a/b"}}),
             json!({"mqttCustom": {"url": "mqtt://h:1", "topic": "${id}", "retain": true, "payload": "a%3Db"}}),
             json!({"kafka": {"url": "kafka://h:1,i:2", "topic": "t", "key": null, "user": "u", "passwd": "p",
                 "saslMechanism": "SCRAM-SHA-256", "securityProtocol": "SASL_PLAINTEXT"}}),

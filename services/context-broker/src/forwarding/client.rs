@@ -1,23 +1,18 @@
 //! One request to one provider: bounded in time and size, never to a link-local address.
 
-use std::{error::Error as _, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use service_kit::{TraceContext, context::CORRELATOR};
 
 use super::Caller;
 use crate::{
     COMPATIBLE_VERSION,
-    notification::{GuardedResolver, RefusedTarget, check_host},
+    notification::{Pool, Trust, Unsent},
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 
 /// Why a provider gave nothing.
@@ -25,6 +20,8 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 pub(super) enum Failure {
     Timeout,
     Unreachable,
+    /// It has no certificate that is trusted, or TLS failed otherwise.
+    Untrusted,
     /// Another status than 200 and 204.
     Status,
     /// The message is larger than the configuration allows.
@@ -38,6 +35,7 @@ impl Failure {
         match self {
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
+            Self::Untrusted => "untrusted",
             Self::Status => "status",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
@@ -55,23 +53,15 @@ pub(super) struct Request<'a> {
     pub(super) body: Vec<u8>,
 }
 
-/// A pool of connections to providers.
+/// Asks providers, over http and https.
 pub(super) struct ProviderClient {
-    inner: Client<HttpConnector<GuardedResolver>, Full<Bytes>>,
+    pool: Pool,
     max_bytes: usize,
 }
 
 impl ProviderClient {
-    pub(super) fn new(max_bytes: usize) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(GuardedResolver);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        let inner = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
-            .build(connector);
-        Self { inner, max_bytes }
+    pub(super) fn new(max_bytes: usize, trust: Arc<Trust>) -> Self {
+        Self { pool: Pool::new(trust, IDLE_CONNECTIONS_PER_HOST), max_bytes }
     }
 
     /// The body of the answer, at most `timeout` from now.
@@ -80,15 +70,11 @@ impl ProviderClient {
             return Err(Failure::TooLarge);
         }
         let request = http_request(request).ok_or(Failure::Refused)?;
-        let uri = request.uri();
-        if uri.scheme_str() != Some("http") || uri.host().is_none_or(|host| check_host(host).is_err()) {
-            return Err(Failure::Refused);
-        }
         tokio::time::timeout(timeout, self.exchange(request)).await.unwrap_or(Err(Failure::Timeout))
     }
 
     async fn exchange(&self, request: http::Request<Full<Bytes>>) -> Result<Bytes, Failure> {
-        let answer = self.inner.request(request).await.map_err(|error| reason(&error))?;
+        let answer = self.pool.send(request).await.map_err(|error| reason(&error))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, self.max_bytes).collect().await;
         let body = body.map_err(|error| {
@@ -102,19 +88,13 @@ impl ProviderClient {
     }
 }
 
-fn reason(error: &hyper_util::client::legacy::Error) -> Failure {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if source.is::<RefusedTarget>() {
-            return Failure::Refused;
-        }
-        if source.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
-        {
-            return Failure::Timeout;
-        }
-        cause = source.source();
+fn reason(error: &Unsent) -> Failure {
+    match error {
+        Unsent::Scheme | Unsent::Refused => Failure::Refused,
+        Unsent::Timeout => Failure::Timeout,
+        Unsent::Untrusted | Unsent::Handshake | Unsent::Tls => Failure::Untrusted,
+        Unsent::Unresolved | Unsent::Unreachable | Unsent::Broken => Failure::Unreachable,
     }
-    Failure::Unreachable
 }
 
 fn http_request(request: Request<'_>) -> Option<http::Request<Full<Bytes>>> {

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::{
     administration::{Administration, Transaction},
     metrics::BrokerMetrics,
+    notification::Trust,
     registration::{Entry, Registrations},
 };
 use client::{Failure, ProviderClient};
@@ -133,9 +134,10 @@ impl Forwarding {
         registrations: Arc<Registrations>,
         metrics: BrokerMetrics,
         administration: Arc<Administration>,
+        trust: Arc<Trust>,
     ) -> Self {
         Self {
-            client: ProviderClient::new(config.max_message_bytes),
+            client: ProviderClient::new(config.max_message_bytes, trust),
             hops: Hops::new(config.max_hops),
             config: config.clone(),
             registrations,

@@ -1,24 +1,17 @@
 //! Sends one notification over HTTP and says what came of it.
 
-use std::{error::Error as _, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use tokio::sync::OnceCell;
 
 use super::{
-    target::{GuardedResolver, Refused, Unresolved, check_host},
-    tls::{TlsOptions, client_config},
+    pool::{Pool, Unsent},
+    tls::Trust,
 };
 
 /// How much of an answer is read so that its connection can be used again; a longer one costs its connection.
 const MAX_ANSWER: usize = 64 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_CONNECTIONS_PER_HOST: usize = 32;
 
 /// What came of one try.
@@ -52,129 +45,55 @@ impl Answer {
     }
 }
 
-type Plain = Client<HttpConnector<GuardedResolver>, Full<Bytes>>;
-type Secure = Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>;
-
-/// Pools of connections to receivers.
+/// Tells receivers over HTTP.
 pub(super) struct HttpClient {
-    plain: Plain,
-    tls: TlsOptions,
-    /// Made for the first `https` receiver: reading the authorities takes its time.
-    secure: OnceCell<Secure>,
-}
-
-fn connector() -> HttpConnector<GuardedResolver> {
-    let mut connector = HttpConnector::new_with_resolver(GuardedResolver);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
-    connector
-}
-
-fn pooled() -> hyper_util::client::legacy::Builder {
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST);
-    builder
+    pool: Pool,
 }
 
 impl HttpClient {
-    pub(super) fn new(tls: TlsOptions) -> Self {
-        Self { plain: pooled().build(connector()), tls, secure: OnceCell::new() }
+    pub(super) fn new(trust: Arc<Trust>) -> Self {
+        Self { pool: Pool::new(trust, IDLE_CONNECTIONS_PER_HOST) }
     }
 
-    async fn secure(&self) -> Result<&Secure, String> {
-        let make = || async {
-            let options = self.tls.clone();
-            let config = tokio::task::spawn_blocking(move || client_config(&options));
-            let config =
-                config.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1();
-            Ok(pooled().build(connector.wrap_connector(self::connector())))
-        };
-        self.secure.get_or_try_init(make).await
-    }
-
-    /// Sends `request` and waits for the status, at most `timeout` in all.
-    pub(super) async fn send(&self, request: http::Request<Full<Bytes>>, timeout: Duration) -> Answer {
-        let is_secure = match request.uri().scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Answer::Refused("Unsupported protocol"),
-        };
-        if request.uri().host().is_none_or(|host| check_host(host).is_err()) {
-            return Answer::Refused("Link-local address refused");
-        }
+    /// Sends `request` and waits for the answer, at most `timeout` in all; with how many bytes came back.
+    pub(super) async fn send(&self, request: http::Request<Full<Bytes>>, timeout: Duration) -> (Answer, u64) {
         let exchange = async {
-            let response = if is_secure {
-                match self.secure().await {
-                    Ok(client) => client.request(request),
-                    Err(error) => {
-                        tracing::error!(error, "TLS can not be used");
-                        return Ok(None);
-                    }
+            let (parts, body) = self.pool.send(request).await?.into_parts();
+            // To its end, so that its connection can be used again.
+            let bytes = match Limited::new(body, MAX_ANSWER).collect().await {
+                Ok(body) => body.to_bytes().len() as u64,
+                Err(_) => {
+                    tracing::debug!("answer to a notification not read to its end");
+                    0
                 }
-            } else {
-                self.plain.request(request)
             };
-            finish(response).await.map(Some)
+            Ok((Answer::Status(parts.status.as_u16()), bytes))
         };
         match tokio::time::timeout(timeout, exchange).await {
-            Ok(Ok(Some(status))) => Answer::Status(status.as_u16()),
-            Ok(Ok(None)) => Answer::Failed("Problem with the SSL CA cert"),
-            Ok(Err(error)) => classify(&error),
-            Err(_) => Answer::Failed("Timeout was reached"),
+            Ok(Ok(answered)) => answered,
+            Ok(Err(reason)) => (unsent(&reason), 0),
+            Err(_) => (Answer::Failed("Timeout was reached"), 0),
         }
     }
 }
 
-/// Reads the answer, so that its connection can be used again.
-async fn finish(response: ResponseFuture) -> Result<http::StatusCode, hyper_util::client::legacy::Error> {
-    let (parts, body) = response.await?.into_parts();
-    if Limited::new(body, MAX_ANSWER).collect().await.is_err() {
-        tracing::debug!("answer to a notification not read to its end");
-    }
-    Ok(parts.status)
-}
-
-fn classify(error: &hyper_util::client::legacy::Error) -> Answer {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if source.is::<Refused>() {
-            return Answer::Refused("Link-local address refused");
-        }
-        if source.is::<Unresolved>() {
-            return Answer::Failed("Could not resolve hostname");
-        }
-        if let Some(io) = source.downcast_ref::<std::io::Error>() {
-            if io.kind() == std::io::ErrorKind::TimedOut {
-                return Answer::Failed("Timeout was reached");
-            }
-            if let Some(tls) = tls_error(io) {
-                return Answer::Failed(match tls {
-                    rustls::Error::InvalidCertificate(_) => {
-                        "SSL peer certificate or SSH remote key was not OK"
-                    }
-                    _ => "SSL connect error",
-                });
-            }
-        }
-        cause = source.source();
-    }
-    if error.is_connect() {
-        Answer::Failed("Could not connect to server")
-    } else {
-        Answer::Failed("Failure when receiving data from the peer")
+/// In the words that clients of Orion know from libcurl.
+fn unsent(reason: &Unsent) -> Answer {
+    match reason {
+        Unsent::Scheme => Answer::Refused("Unsupported protocol"),
+        Unsent::Refused => Answer::Refused("Link-local address refused"),
+        Unsent::Tls => Answer::Failed("Problem with the SSL CA cert"),
+        Unsent::Unresolved => Answer::Failed("Could not resolve hostname"),
+        Unsent::Timeout => Answer::Failed("Timeout was reached"),
+        Unsent::Untrusted => Answer::Failed(UNTRUSTED),
+        Unsent::Handshake => Answer::Failed("SSL connect error"),
+        Unsent::Unreachable => Answer::Failed("Could not connect to server"),
+        Unsent::Broken => Answer::Failed("Failure when receiving data from the peer"),
     }
 }
 
-/// An I/O error hides what it was made of from `source`; it may be made of another one.
-fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
-    let inner = error.get_ref()?;
-    inner.downcast_ref().or_else(|| tls_error(inner.downcast_ref()?))
-}
+/// The certificate is not one to trust.
+pub(super) const UNTRUSTED: &str = "SSL peer certificate or SSH remote key was not OK";
 
 #[cfg(test)]
 mod tests {
@@ -184,6 +103,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::notification::TlsOptions;
+
+    fn client() -> HttpClient {
+        HttpClient::new(Arc::new(Trust::new(TlsOptions::default())))
+    }
 
     fn request(url: &str) -> http::Request<Full<Bytes>> {
         http::Request::post(url).body(Full::new(Bytes::from_static(b"{}"))).unwrap()
@@ -194,9 +118,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let answer = HttpClient::new(TlsOptions::default())
-            .send(request(&format!("http://{address}/")), Duration::from_secs(5))
-            .await;
+        let request = request(&format!("http://{address}/"));
+        let (answer, _) = client().send(request, Duration::from_secs(5)).await;
         assert_eq!(answer, Answer::Failed("Could not connect to server"));
         assert!(answer.is_retryable());
     }
@@ -205,8 +128,7 @@ mod tests {
     async fn a_receiver_that_does_not_answer_is_a_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let answer =
-            HttpClient::new(TlsOptions::default()).send(request(&url), Duration::from_millis(50)).await;
+        let (answer, _) = client().send(request(&url), Duration::from_millis(50)).await;
         assert_eq!(answer, Answer::Failed("Timeout was reached"));
     }
 
@@ -214,7 +136,7 @@ mod tests {
     async fn any_status_is_an_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let client = HttpClient::new(TlsOptions::default());
+        let client = client();
         let send = client.send(request(&url), Duration::from_secs(5));
         let answer = async {
             let (mut socket, _) = listener.accept().await.unwrap();
@@ -223,22 +145,20 @@ mod tests {
             while !request.ends_with(b"{}") {
                 socket.read_buf(&mut request).await.unwrap();
             }
-            socket.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            socket.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone").await.unwrap();
             socket
         };
-        let (answer, _socket) = tokio::join!(send, answer);
-        assert_eq!(answer, Answer::Status(404));
+        let ((answer, bytes), _socket) = tokio::join!(send, answer);
+        assert_eq!((&answer, bytes), (&Answer::Status(404), 4));
         assert!(!answer.is_retryable());
     }
 
     #[tokio::test]
     async fn link_local_and_unknown_schemes_are_refused_without_a_try() {
-        let client = HttpClient::new(TlsOptions::default());
+        let client = client();
         for url in ["http://169.254.169.254/latest", "https://169.254.169.254/", "ftp://127.0.0.1/"] {
-            assert!(
-                matches!(client.send(request(url), Duration::from_secs(1)).await, Answer::Refused(_)),
-                "{url}"
-            );
+            let (answer, _) = client.send(request(url), Duration::from_secs(1)).await;
+            assert!(matches!(answer, Answer::Refused(_)), "{url}: {answer:?}");
         }
     }
 }

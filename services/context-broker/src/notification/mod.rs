@@ -19,10 +19,12 @@ mod delivery;
 mod endpoint;
 mod history;
 mod immediate;
+mod kafka;
 mod matching;
 mod notifier;
 mod own_history;
 mod pending;
+mod pool;
 mod progress;
 mod reveal;
 mod sender;
@@ -36,15 +38,16 @@ use ::store::{GroupCommit, StoreError, group_commit::GroupCommitOptions};
 use service_kit::Tasks;
 
 pub use delivery::DeliveryOptions;
+pub(crate) use kafka::check_login;
 pub(crate) use notifier::Notifier;
 pub(crate) use own_history::OwnHistory;
 pub use pending::SubscriptionKey;
-pub use sender::SenderOptions;
+pub(crate) use pool::{Pool, Unsent};
+pub(crate) use sender::SenderOptions;
 pub use store::{
     Backlog, Bounds, DeliveryState, NotificationStore, PostgresNotificationStore, SqliteNotificationStore,
 };
-pub(crate) use target::{GuardedResolver, Refused as RefusedTarget, check_host};
-pub use tls::TlsOptions;
+pub(crate) use tls::{TlsOptions, Trust};
 
 use crate::{subscription::Registry, tokens::Tokens};
 

@@ -2,48 +2,62 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{BusError, KafkaSink, SinkCluster, SinkLogin, SinkRecord};
+use bus::SinkRecord;
 use futures::FutureExt;
 use http_body_util::Full;
 use mqtt::{PublishError, Publisher, Qos, Server};
-use ngsi::subscription::{Login, SecurityProtocol, Transport};
+use ngsi::subscription::Login;
+use tokio::time::Instant;
 
 use super::{
-    client::{Answer, HttpClient},
+    client::{Answer, HttpClient, UNTRUSTED},
+    kafka::Clusters,
     pending::{Message, Pending},
-    target::{check_host, resolve},
-    tls::TlsOptions,
+    target::resolve,
+    tls::Trust,
 };
-use crate::subscription::Entry;
+use crate::{
+    administration::{Administration, Transaction},
+    subscription::Entry,
+};
 
 const MQTT_PORT: u16 = 1883;
+const MQTT_TLS_PORT: u16 = 8883;
 
 /// How the other ends are reached.
-#[derive(Clone, Debug)]
-pub struct SenderOptions {
-    pub tls: TlsOptions,
-    pub mqtt_timeout: Duration,
+pub(crate) struct SenderOptions {
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) mqtt_timeout: Duration,
     /// An idle connection is closed after this.
-    pub mqtt_max_idle: Duration,
-    pub kafka_timeout: Duration,
-    pub kafka_max_idle: Duration,
+    pub(crate) mqtt_max_idle: Duration,
+    pub(crate) kafka_timeout: Duration,
+    pub(crate) kafka_max_idle: Duration,
+    /// Counts what is sent over HTTP.
+    pub(crate) administration: Arc<Administration>,
 }
 
 pub(super) struct Sender {
     http: HttpClient,
     mqtt: Publisher,
     mqtt_timeout: Duration,
-    kafka: KafkaSink,
+    kafka: Clusters,
+    administration: Arc<Administration>,
 }
 
 impl Sender {
     pub(super) fn new(options: SenderOptions) -> Self {
         let find = |host: String, port: u16| async move { resolve(&host, port).await }.boxed();
+        let trust = options.trust.clone();
+        let trusted = move || {
+            let trust = trust.clone();
+            async move { trust.config().await }.boxed()
+        };
         Self {
-            http: HttpClient::new(options.tls),
-            mqtt: Publisher::new(Arc::new(find), options.mqtt_max_idle),
+            mqtt: Publisher::new(Arc::new(find), Arc::new(trusted), options.mqtt_max_idle),
             mqtt_timeout: options.mqtt_timeout,
-            kafka: KafkaSink::new(options.kafka_timeout, options.kafka_max_idle),
+            kafka: Clusters::new(options.kafka_timeout, options.kafka_max_idle, options.trust.options()),
+            http: HttpClient::new(options.trust),
+            administration: options.administration,
         }
     }
 
@@ -57,7 +71,7 @@ impl Sender {
         let target = &pending.target;
         match &target.message {
             None => match request(pending) {
-                Some(request) => self.http.send(request, http_timeout).await,
+                Some(request) => self.tell(pending, request, http_timeout).await,
                 None => Answer::Refused("URL malformed"),
             },
             Some(Message::Mqtt { topic, qos, retain, .. }) => {
@@ -77,16 +91,13 @@ impl Sender {
                 self.publish(&server, message).await
             }
             Some(Message::Kafka { topic, key, .. }) => {
-                let Some(cluster) = kafka_cluster(&target.url, entry) else {
-                    return Answer::Refused("URL malformed");
-                };
                 let record = SinkRecord {
                     topic: topic.clone(),
                     key: key.clone(),
                     headers: target.headers.clone(),
                     payload: pending.body.clone(),
                 };
-                self.produce(&cluster, record).await
+                self.kafka.produce(&target.url, entry, record).await
             }
         }
     }
@@ -99,6 +110,14 @@ impl Sender {
                 Answer::Refused("MQTT message can not be published")
             }
             Err(PublishError::NotAllowed(_)) => Answer::Failed("MQTT connection refused"),
+            Err(PublishError::Untrusted(reason)) => {
+                tracing::debug!(reason, "certificate of an MQTT server refused");
+                Answer::Failed(UNTRUSTED)
+            }
+            Err(PublishError::Tls(reason)) => {
+                tracing::error!(reason, "TLS can not be used");
+                Answer::Failed("Problem with the SSL CA cert")
+            }
             Err(PublishError::Timeout) => Answer::Failed("Timeout was reached"),
             Err(error @ PublishError::Unavailable(_)) => {
                 tracing::debug!(%error, "MQTT server away");
@@ -107,18 +126,28 @@ impl Sender {
         }
     }
 
-    async fn produce(&self, cluster: &SinkCluster, record: SinkRecord) -> Answer {
-        match self.kafka.send(cluster, record).await {
-            Ok(()) => Answer::Accepted,
-            Err(BusError::Refused(reason)) => {
-                tracing::warn!(reason, "Kafka notification refused");
-                Answer::Refused("Kafka record or settings refused")
-            }
-            Err(error @ BusError::Unavailable(_)) => {
-                tracing::debug!(%error, "Kafka cluster away");
-                Answer::Failed("Could not connect to server")
-            }
+    /// Over HTTP; what the original counts of its own requests is counted: each try, its bytes, and whether it got no answer.
+    async fn tell(
+        &self,
+        pending: &Pending,
+        request: http::Request<Full<bytes::Bytes>>,
+        timeout: Duration,
+    ) -> Answer {
+        let started = Instant::now();
+        let (answer, response_bytes) = self.http.send(request, timeout).await;
+        if let Some(transactions) = &self.administration.transactions {
+            let headers = &pending.target.headers;
+            let path = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("fiware-servicepath"));
+            let transaction = Transaction {
+                request_bytes: pending.body.len() as u64,
+                response_bytes,
+                failed: !matches!(answer, Answer::Status(_)),
+                took: started.elapsed(),
+            };
+            let path = path.map_or("", |(_, path)| path.as_str());
+            transactions.outgoing(&pending.subscription.tenant, path, &transaction);
         }
+        answer
     }
 }
 
@@ -136,35 +165,17 @@ fn login(entry: Option<&Entry>) -> Option<&Login> {
 }
 
 fn mqtt_server(url: &str, entry: Option<&Entry>) -> Option<Server> {
-    let (host, port) = host_and_port(url.strip_prefix("mqtt://")?.trim_end_matches('/'), MQTT_PORT)?;
+    let (server, secure) = match url.strip_prefix("mqtts://") {
+        Some(server) => (server, true),
+        None => (url.strip_prefix("mqtt://")?, false),
+    };
+    let usual_port = if secure { MQTT_TLS_PORT } else { MQTT_PORT };
+    let (host, port) = host_and_port(server.trim_end_matches('/'), usual_port)?;
     let login = login(entry).map(|login| (login.user.clone(), login.passwd.clone()));
-    Some(Server { host, port, login })
+    Some(Server { host, port, secure, login })
 }
 
-/// The servers of the URL; none of them may be written as an address that is refused.
-fn kafka_cluster(url: &str, entry: Option<&Entry>) -> Option<SinkCluster> {
-    let servers = url.strip_prefix("kafka://")?.trim_end_matches('/');
-    for server in servers.split(',') {
-        check_host(&host_and_port(server, 0)?.0).ok()?;
-    }
-    let kafka = entry.and_then(|entry| match &entry.subscription.notification.target.transport {
-        Transport::Kafka(kafka) => Some(kafka),
-        _ => None,
-    });
-    let login = kafka.and_then(|kafka| {
-        let login = kafka.login.as_ref()?;
-        let protocol = kafka.security_protocol.unwrap_or(SecurityProtocol::SaslSsl);
-        Some(SinkLogin {
-            user: login.user.clone(),
-            password: login.passwd.clone(),
-            mechanism: kafka.sasl_mechanism?.as_str(),
-            protocol: protocol.as_str(),
-        })
-    });
-    Some(SinkCluster { servers: servers.to_owned(), login })
-}
-
-fn host_and_port(server: &str, default: u16) -> Option<(String, u16)> {
+pub(super) fn host_and_port(server: &str, default: u16) -> Option<(String, u16)> {
     match server.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
         Some((host, port)) => Some((bare(host), port.parse().ok()?)),
         None => Some((bare(server), default)),
@@ -181,16 +192,16 @@ mod tests {
 
     #[test]
     fn servers_are_read_from_urls() {
-        for (url, host, port) in [
-            ("mqtt://h:1", "h", 1),
-            ("mqtt://h/", "h", 1883),
-            ("mqtt://[::1]:5", "::1", 5),
-            ("mqtt://[::1]", "::1", 1883),
+        for (url, host, port, secure) in [
+            ("mqtt://h:1", "h", 1, false),
+            ("mqtt://h/", "h", 1883, false),
+            ("mqtt://[::1]:5", "::1", 5, false),
+            ("mqtt://[::1]", "::1", 1883, false),
+            ("mqtts://h", "h", 8883, true),
+            ("mqtts://h:1883/", "h", 1883, true),
         ] {
             let server = mqtt_server(url, None).unwrap();
-            assert_eq!((server.host.as_str(), server.port), (host, port), "{url}");
+            assert_eq!((server.host.as_str(), server.port, server.secure), (host, port, secure), "{url}");
         }
-        assert_eq!(kafka_cluster("kafka://a:1,b:2", None).unwrap().servers, "a:1,b:2");
-        assert!(kafka_cluster("kafka://a:1,169.254.169.254:2", None).is_none());
     }
 }

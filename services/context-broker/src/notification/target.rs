@@ -14,7 +14,7 @@ use tower::Service;
 /// The address may not be reached from here.
 #[derive(Debug, thiserror::Error)]
 #[error("link-local address refused")]
-pub(crate) struct Refused;
+pub(super) struct Refused;
 
 /// The name has no address.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
 }
 
 /// Checks a host that is written as an address; a name passes and is checked once it is resolved.
-pub(crate) fn check_host(host: &str) -> Result<(), Refused> {
+pub(super) fn check_host(host: &str) -> Result<(), Refused> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
         Ok(address) if is_refused(address) => Err(Refused),
@@ -58,9 +58,17 @@ pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     if allowed.is_empty() { Err(io::Error::other(Refused)) } else { Ok(allowed) }
 }
 
+/// Whether one of the addresses of a host may not be reached; a name without addresses is nobody's.
+pub(super) async fn is_refused_host(host: &str) -> bool {
+    match tokio::net::lookup_host((host, 0)).await {
+        Ok(mut found) => found.any(|address| is_refused(address.ip())),
+        Err(_) => false,
+    }
+}
+
 /// Resolves names with the system's resolver and drops refused addresses.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct GuardedResolver;
+pub(super) struct GuardedResolver;
 
 impl Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;

@@ -1,4 +1,4 @@
-//! TLS to receivers: the system's certificate authorities and those of a file; or none, when the configuration says so.
+//! TLS to receivers and context providers: the system's certificate authorities and those of a file; or none, when the configuration says so.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,26 +8,54 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
+use tokio::sync::OnceCell;
 
 /// Whom to trust.
 #[derive(Clone, Debug, Default)]
-pub struct TlsOptions {
+pub(crate) struct TlsOptions {
     /// Any certificate is good.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
     /// PEM file of further authorities.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+enum TlsError {
     #[error("authorities not read from {file}: {reason}")]
     File { file: PathBuf, reason: String },
     #[error(transparent)]
     Settings(#[from] rustls::Error),
 }
 
+/// Whom to trust, read when it is first needed: that takes its time.
+pub(crate) struct Trust {
+    options: TlsOptions,
+    config: OnceCell<Arc<ClientConfig>>,
+}
+
+impl Trust {
+    pub(crate) fn new(options: TlsOptions) -> Self {
+        Self { options, config: OnceCell::new() }
+    }
+
+    pub(super) fn options(&self) -> &TlsOptions {
+        &self.options
+    }
+
+    /// The client's side of TLS; the error says why there is none.
+    pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let make = || async {
+            let options = self.options.clone();
+            let made = tokio::task::spawn_blocking(move || client_config(&options)).await;
+            let made = made.map_err(|error| error.to_string())?;
+            made.map(Arc::new).map_err(|error| error.to_string())
+        };
+        self.config.get_or_try_init(make).await.cloned()
+    }
+}
+
 /// Reads files: not for a runtime's thread.
-pub(super) fn client_config(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
+fn client_config(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -55,7 +83,7 @@ fn authorities(options: &TlsOptions) -> Result<RootCertStore, TlsError> {
         }
     }
     if roots.is_empty() {
-        tracing::warn!("there is no certificate authority: no https receiver can be verified");
+        tracing::warn!("there is no certificate authority: no receiver can be verified over TLS");
     }
     Ok(roots)
 }

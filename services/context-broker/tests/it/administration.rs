@@ -3,8 +3,12 @@
 use context_broker::{AdministrationConfig, Config};
 use serde_json::{Value, json};
 use service_kit::Clock;
+use tokio::net::TcpListener;
 
-use crate::broker::{Broker, Reply, Request, request};
+use crate::{
+    broker::{Broker, Reply, Request, request},
+    sink::Sink,
+};
 
 const OK: u16 = 200;
 
@@ -106,6 +110,43 @@ async fn transactions_are_counted_per_service_and_path() {
     broker.expect(request("GET /v2/entities"), OK, "[]").await;
     broker.expect(request("DELETE /admin/metrics"), 204, "").await;
     assert_eq!(body(&broker.send(request("GET /admin/metrics")).await), nothing);
+}
+
+#[tokio::test]
+async fn notifications_are_outgoing_transactions_of_their_service_and_path() {
+    let broker = Broker::start().await;
+    let mut sink = Sink::start().await;
+    let closed = {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/", free.local_addr().unwrap())
+    };
+    let of = |tenant: &str, line: &str| {
+        request(line).header("Fiware-Service", tenant).header("Fiware-ServicePath", "/a")
+    };
+    for (tenant, url) in [("acme", sink.url("/in")), ("other", closed)] {
+        let notification = json!({"http": {"url": url}});
+        let body = json!({"subject": {"entities": [{"idPattern": ".*"}]}, "notification": notification});
+        let made = broker.send(of(tenant, "POST /v2/subscriptions").json(&body.to_string())).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        let entity = of(tenant, "POST /v2/entities").json(r#"{"id":"E","type":"T"}"#);
+        broker.expect(entity, 201, "").await;
+    }
+    let told = sink.next().await;
+    let shown = broker
+        .until("/admin/metrics", |shown| {
+            let place = |tenant: &str| shown["services"][tenant]["subservs"]["a"].clone();
+            place("acme")["outgoingTransactions"].is_number()
+                && place("other")["outgoingTransactionErrors"].is_number()
+        })
+        .await;
+    let acme = &shown["services"]["acme"]["subservs"]["a"];
+    assert_eq!(
+        (&acme["outgoingTransactions"], &acme["outgoingTransactionRequestSize"]),
+        (&json!(1), &json!(told.body.len()))
+    );
+    assert_eq!(acme.get("outgoingTransactionErrors"), None);
+    let other = &shown["services"]["other"]["subservs"]["a"];
+    assert_eq!(other["outgoingTransactions"], other["outgoingTransactionErrors"], "each try is one");
 }
 
 #[tokio::test]

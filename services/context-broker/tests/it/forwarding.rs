@@ -9,6 +9,7 @@ use tokio::{net::TcpListener, sync::Barrier};
 use crate::{
     broker::{Broker, Reply, Request, request},
     provider::{Behaviour, Provider},
+    secure::SecureSink,
 };
 
 const METER: &str = r#"[{"id":"m1","type":"Meter","power":{"type":"Number","value":9,"metadata":{}},"volt":{"type":"Number","value":5,"metadata":{}}}]"#;
@@ -174,17 +175,35 @@ async fn providers_are_asked_side_by_side_and_exact_ids_win_over_patterns() {
     assert_eq!(correlators, ["1", "2", "3", "4"]);
 }
 
+#[tokio::test]
+async fn a_provider_over_https_is_asked_and_told_if_somebody_vouches_for_it() {
+    let mut provider = SecureSink::start(METER).await;
+    let broker = Broker::with(|config| config.notification.ca_file.clone_from(&provider.ca_file)).await;
+    let path = register(&broker, &provider.url, m1(), &["power"]).await;
+    let shown = get(&broker, "/v2/entities/m1?type=Meter&options=keyValues&attrs=power").await;
+    assert_eq!(shown["power"], 9, "{shown}");
+    assert_eq!(provider.received.recv().await.unwrap().line, "POST /in/op/query HTTP/1.1");
+    let update = request("PATCH /v2/entities/m1/attrs?type=Meter").json(r#"{"power":{"value":4}}"#);
+    broker.expect(update, 204, "").await;
+    let told = provider.received.recv().await.unwrap();
+    assert_eq!(told.line, "POST /in/op/update HTTP/1.1");
+    assert!(told.body.contains(r#""actionType":"update""#), "{}", told.body);
+    let information = &get(&broker, &path).await["forwardingInformation"];
+    assert_eq!((&information["timesSent"], information.get("lastFailure")), (&json!(2), None));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_fails_costs_its_part_only() {
     let broker = impatient().await;
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dead = format!("http://{}", closed.local_addr().unwrap());
     drop(closed);
+    let stranger = SecureSink::start(METER).await;
     let mut providers = Vec::new();
     let mut urls = vec![
         (dead, "unreachable"),
         ("http://169.254.169.254/v2".to_owned(), "refused"),
-        ("https://127.0.0.1/v2".to_owned(), "refused"),
+        (stranger.url.clone(), "untrusted"),
     ];
     for (behaviour, outcome) in [
         (Behaviour::Never, "timeout"),

@@ -26,6 +26,7 @@ mod quotas;
 mod receiver;
 mod registrations;
 mod replicas;
+mod secure;
 mod service_paths;
 mod sink;
 mod started;

@@ -43,7 +43,7 @@ impl Sink {
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(answer(stream, sender.clone(), status));
+                connections.spawn(answer(stream, sender.clone(), status, ""));
             }
         });
         Self { address, received, _accepting: accepting }
@@ -64,16 +64,17 @@ impl Sink {
     }
 }
 
-/// Takes requests from `stream` and answers each with `status`.
+/// Takes requests from `stream` and answers each with `status` and `body`.
 pub async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     sender: mpsc::Sender<Received>,
     status: &str,
+    body: &str,
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(received) = read(&mut stream).await {
         sender.send(received).await.unwrap();
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await.unwrap();
     }
 }

@@ -1,23 +1,18 @@
 //! Notifications over https, MQTT and Kafka, with real peers.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bus::{Batch, Bus, ConsumeError, Consumed, Consumer, KafkaBus, KafkaConfig, Record};
 use context_broker::Config;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 use store::testing;
-use tokio::{net::TcpListener, sync::mpsc};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{Broker, request},
     mosquitto::{DEADLINE, Mosquitto, free_port},
-    sink::{Received, answer},
+    secure::SecureSink,
 };
 
 async fn subscribed(broker: &Broker, notification: &Value) -> String {
@@ -27,51 +22,9 @@ async fn subscribed(broker: &Broker, notification: &Value) -> String {
     reply.header("location").unwrap().to_owned()
 }
 
-/// A receiver behind TLS whose certificate is its own authority.
-struct SecureSink {
-    url: String,
-    received: mpsc::Receiver<Received>,
-    /// Its certificate, PEM.
-    ca_file: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl SecureSink {
-    async fn start() -> Self {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let ca_file = dir.path().join("ca.pem");
-        std::fs::write(&ca_file, cert.pem()).unwrap();
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://localhost:{}/in", listener.local_addr().unwrap().port());
-        let (sender, received) = mpsc::channel(10);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, sender) = (acceptor.clone(), sender.clone());
-                tokio::spawn(async move {
-                    // A client that does not trust it breaks off.
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        answer(stream, sender, "200 OK").await;
-                    }
-                });
-            }
-        });
-        Self { url, received, ca_file, _dir: dir }
-    }
-}
-
 #[tokio::test]
 async fn an_https_receiver_whose_authority_is_known_is_notified() {
-    let sink = SecureSink::start().await;
+    let sink = SecureSink::start("").await;
     for trust in [
         Box::new(|config: &mut Config| config.notification.ca_file.clone_from(&sink.ca_file))
             as Box<dyn Fn(&mut Config)>,
@@ -91,7 +44,7 @@ async fn an_https_receiver_whose_authority_is_known_is_notified() {
 
 #[tokio::test]
 async fn an_https_receiver_that_nobody_vouches_for_is_not_told_anything() {
-    let (broker, mut sink) = (Broker::start().await, SecureSink::start().await);
+    let (broker, mut sink) = (Broker::start().await, SecureSink::start("").await);
     let path = subscribed(&broker, &json!({"http": {"url": sink.url}})).await;
     broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
     let shown = broker.until(&path, |body| body["notification"]["lastFailure"].is_string()).await;
@@ -137,6 +90,38 @@ async fn mqtt_notifications_have_topic_body_and_counters() {
         shown["notification"]["mqtt"],
         json!({"url": url, "topic": "plain/t", "qos": 1, "retain": false, "user": "ann", "passwd": "*****"})
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mqtt_over_tls_needs_a_certificate_that_somebody_vouches_for() {
+    let Some(mosquitto) = Mosquitto::start(Some(("ann", "secret"))).await else { return };
+    let mut received = mosquitto.listen("#", Some(("ann", "secret"))).await;
+    let target = json!({"mqtt": {
+        "url": format!("mqtts://localhost:{}", mosquitto.tls_port),
+        "topic": "t", "qos": 1, "user": "ann", "passwd": "secret"
+    }});
+    for trust in [
+        Box::new(|config: &mut Config| config.notification.ca_file.clone_from(&mosquitto.ca_file))
+            as Box<dyn Fn(&mut Config)>,
+        Box::new(|config: &mut Config| config.notification.insecure_tls = true),
+    ] {
+        let broker = Broker::with(trust).await;
+        let path = subscribed(&broker, &target).await;
+        broker.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
+        let publish = tokio::time::timeout(DEADLINE, received.recv()).await.unwrap().unwrap();
+        assert_eq!(publish.topic, "t");
+        assert!(String::from_utf8_lossy(&publish.payload).contains("\"E1\""), "{publish:?}");
+        let shown = broker.until(&path, |body| body["notification"]["lastSuccess"].is_string()).await;
+        assert_eq!(shown["notification"]["mqtt"]["url"], target["mqtt"]["url"]);
+    }
+    let stranger = Broker::start().await;
+    let path = subscribed(&stranger, &target).await;
+    stranger.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
+    stranger.until(&path, |body| body["notification"]["failsCounter"].is_number()).await;
+    let health = stranger.until(&format!("{path}?options=deliveryHealth"), |_| true).await;
+    let reason = "SSL peer certificate or SSH remote key was not OK";
+    assert_eq!(health["deliveryHealth"]["lastFailureReason"], reason);
+    assert!(received.try_recv().is_err(), "nothing was told to a stranger");
 }
 
 #[tokio::test]
@@ -241,4 +226,65 @@ async fn a_kafka_cluster_that_is_away_is_a_failure_that_shows() {
     broker.given(r#"{"id":"E1","type":"T","a":{"value":1}}"#).await;
     let shown = broker.until(&path, |body| body["notification"]["failsCounter"].is_number()).await;
     assert_eq!(shown["notification"]["timesSent"], 1);
+}
+
+/// `user` and `passwd` of a subscription to the login listener of the test's Kafka.
+fn kafka_login(servers: &str, topic: &str, passwd: &str) -> Value {
+    json!({"kafka": {
+        "url": format!("kafka://{servers}"), "topic": topic, "user": "ann", "passwd": passwd,
+        "saslMechanism": "PLAIN", "securityProtocol": "SASL_PLAINTEXT"
+    }})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_lets_in_who_knows_the_password() {
+    let (Some(servers), Some(guarded)) =
+        (testing::server("TEST_KAFKA_BROKERS"), testing::server("TEST_KAFKA_LOGIN"))
+    else {
+        return;
+    };
+    let broker = Broker::with(|config| config.notification.kafka_timeout_ms = 3_000).await;
+    let topic = testing::fresh_schema("login");
+    let bus = KafkaBus::new(KafkaConfig::new(servers.as_str())).unwrap();
+    bus.publish(&topic, Vec::new()).await.unwrap();
+    let wrong = subscribed(&broker, &kafka_login(&guarded, &topic, "wrong")).await;
+    let right = subscribed(&broker, &kafka_login(&guarded, &topic, "secret")).await;
+    broker.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
+    let shown = broker.until(&right, |body| body["notification"]["lastSuccess"].is_string()).await;
+    assert_eq!(shown["notification"]["kafka"]["passwd"], "*****");
+    let shown = broker.until(&wrong, |body| body["notification"]["failsCounter"].is_number()).await;
+    assert!(shown["notification"].get("lastSuccess").is_none(), "{shown}");
+    let record = first_record(&servers, &topic).await;
+    let id = right.rsplit('/').next().unwrap();
+    assert!(String::from_utf8_lossy(&record.payload).contains(id), "only who knows the password is heard");
+}
+
+#[tokio::test]
+async fn a_kafka_login_that_this_build_has_no_means_for_is_refused_when_it_is_asked_for() {
+    let broker = Broker::start().await;
+    let kafka = |mechanism: &str, protocol: Option<&str>| {
+        let mut target = kafka_login("127.0.0.1:9", "t", "p")["kafka"].clone();
+        target["saslMechanism"] = json!(mechanism);
+        match protocol {
+            Some(protocol) => target["securityProtocol"] = json!(protocol),
+            None => drop(target.as_object_mut().unwrap().remove("securityProtocol")),
+        }
+        json!({"kafka": target})
+    };
+    let subject = json!({"entities": [{"idPattern": ".*"}]});
+    let path = subscribed(&broker, &kafka("PLAIN", Some("SASL_PLAINTEXT"))).await;
+    for (mechanism, protocol, used) in
+        [("PLAIN", None, "SASL_SSL"), ("SCRAM-SHA-256", Some("SASL_PLAINTEXT"), "SASL_PLAINTEXT")]
+    {
+        let notification = kafka(mechanism, protocol);
+        let Err(lacking) = bus::check_login(mechanism, used) else {
+            // A build with TLS takes it.
+            subscribed(&broker, &notification).await;
+            continue;
+        };
+        let body = json!({"subject": subject, "notification": notification}).to_string();
+        broker.refuses(request("POST /v2/subscriptions").json(&body), 501, "NotImplemented", &lacking).await;
+        let patch = json!({"notification": notification}).to_string();
+        broker.refuses(request(&format!("PATCH {path}")).json(&patch), 501, "NotImplemented", &lacking).await;
+    }
 }

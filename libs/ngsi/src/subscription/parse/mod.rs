@@ -256,6 +256,17 @@ mod tests {
                 mqtt(json!({"url": url, "topic": "t"})),
                 "http or https URL cannot be used in mqtt notifications",
             ),
+            ("/notification", mqtt(json!({"url": "mqtts://h", "topic": "t"})), "accepted"),
+            (
+                "/notification",
+                mqtt(json!({"url": "mqttss://h", "topic": "t"})),
+                "Invalid URL parsing notification url",
+            ),
+            (
+                "/notification",
+                kafka(json!({"url": "kafkas://h:1", "topic": "t"})),
+                "Invalid URL parsing notification url",
+            ),
             (
                 "/notification",
                 mqtt(json!({"url": "mqtt://h:1/a", "topic": "t"})),

@@ -66,7 +66,7 @@ fn invalid_url() -> Error {
 }
 
 fn check_http_url(url: &str, is_custom: bool) -> Result<(), Error> {
-    if url.starts_with("mqtt://") {
+    if url.starts_with("mqtt://") || url.starts_with("mqtts://") {
         return Err(Error::bad_request("mqtt URL cannot be used in http notifications"));
     }
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
@@ -93,14 +93,17 @@ fn begins_with_macro(text: &str) -> bool {
     text.strip_prefix("${").is_some_and(|rest| rest.contains('}'))
 }
 
-/// `mqtt://host:port`, or `kafka://host:port,host:port`; a missing port is the usual one.
+/// `mqtt://host:port`, `mqtts://host:port` (over TLS; the original knows no such), or `kafka://host:port,host:port`; a
+/// missing port is the usual one.
 fn check_server_url(url: &str, scheme: &str) -> Result<(), Error> {
     if url.starts_with("http://") || url.starts_with("https://") {
         return Err(Error::bad_request(format!(
             "http or https URL cannot be used in {scheme} notifications"
         )));
     }
-    let servers = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let servers = url.strip_prefix(scheme);
+    let servers = servers.map(|rest| rest.strip_prefix('s').filter(|_| scheme == "mqtt").unwrap_or(rest));
+    let servers = servers.and_then(|rest| rest.strip_prefix("://"));
     let servers = servers.filter(|_| url.len() <= MAX_URL_LEN).ok_or_else(invalid_url)?;
     let (servers, path) = servers.split_once('/').map_or((servers, None), |(own, path)| (own, Some(path)));
     if path.is_some_and(|path| !path.is_empty()) {
