@@ -7,7 +7,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use mqtt::{Message, PublishError, Publisher, Qos, Server, Trust};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -200,4 +203,38 @@ async fn a_connection_that_nobody_uses_is_closed_and_the_next_message_makes_a_ne
         };
         tokio::time::timeout(DEADLINE, closed).await.expect("it is closed");
     }
+}
+
+/// A server that answers the first bytes of each connection with `greeting`, reads once more, and leaves.
+async fn rude_server(greeting: &'static [u8]) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 1024];
+            stream.read(&mut bytes).await.unwrap();
+            stream.write_all(greeting).await.unwrap();
+            stream.read(&mut bytes).await.unwrap();
+        }
+    });
+    Server { host: "127.0.0.1".to_owned(), port, secure: false, login: None }
+}
+
+#[tokio::test]
+async fn a_server_that_talks_nonsense_or_leaves_fails_what_is_on_its_way() {
+    const LET_IN: &[u8] = &[0x20, 2, 0, 0];
+    const NOT_LET_IN: &[u8] = &[0x20, 2, 0, 5];
+    const ANSWER_FOR_ANOTHER: &[u8] = &[0x20, 2, 0, 0, 0x40, 2, 0, 99];
+    let publisher = publisher(Duration::from_secs(60));
+    for greeting in [&[b'H'; 100][..], &[0xff; 64], &[0x20, 0], LET_IN, ANSWER_FOR_ANOTHER] {
+        let server = rude_server(greeting).await;
+        // The second message finds a connection that is gone, and makes its own.
+        for _ in 0..2 {
+            let failed = publisher.publish(&server, message("t", "x", Qos::AtLeastOnce), DEADLINE).await;
+            assert!(matches!(failed, Err(PublishError::Unavailable(_))), "{greeting:?}: {failed:?}");
+        }
+    }
+    let server = rude_server(NOT_LET_IN).await;
+    let failed = publisher.publish(&server, message("t", "x", Qos::AtLeastOnce), DEADLINE).await;
+    assert_eq!(failed, Err(PublishError::NotAllowed("NotAuthorized".to_owned())));
 }
