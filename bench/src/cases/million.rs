@@ -1,18 +1,27 @@
 //! Queries in a world of a million entities, which all parts share.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
 use super::{Bench, Row, seed};
 use crate::{
-    load::{Effort, Requests, call},
+    floor::{Canned, Floor},
+    load::{Capacity, Effort, Load, Requests, Target, call, drive},
+    machine,
     mesh::{Mesh, TENANT},
+    process::Server,
 };
 
 /// Metres within which a client with a map looks, and within which everything is.
 const CLOSE: u32 = 500;
 const WIDE: u32 = 50_000;
+/// Requests of a kind that are sent one after the other.
+const FEWEST: f64 = 3.0;
+const MOST: f64 = 1000.0;
 
 /// What was found in the large world.
 #[derive(Clone, Debug)]
@@ -177,22 +186,30 @@ fn quick(
     measured(bench, world, &effort, row, least, &requests)
 }
 
-/// One that may keep a core busy for as long as it takes: one at a time.
+/// One that may keep a core busy for as long as it takes: one after the other, so that the rate is what one client gets.
 fn slow(
     bench: &Bench,
     world: &World,
-    row: (&'static str, &str),
+    (key, title): (&'static str, &str),
     least: usize,
     requests: Requests,
 ) -> Result<Row> {
-    let effort = Effort {
-        connections: 1,
-        step: bench.effort.step.div_f64(1.5),
-        share: 0.5,
-        p99_limit: Duration::from_secs(10),
-        ..bench.effort
+    let started = Instant::now();
+    let answer = expect(world, key, least, &requests)?;
+    let total = bench.effort.steady.div_duration_f64(started.elapsed()).clamp(FEWEST, MOST) as u64;
+    let one_by_one = |address, server: &Server| {
+        let before = server.cpu()?;
+        let steady =
+            drive(Target { address, connections: 1 }, &requests, Load::All { total })?.all_well(key)?;
+        let cpu = server.cpu()?.saturating_sub(before).div_f64(steady.done.max(1) as f64);
+        let (maximum, resident) = (steady.rate(), server.resident()?);
+        let load_average = machine::load_average();
+        anyhow::Ok(Capacity { maximum, kept_limit: true, steady, cpu, resident, load_average })
     };
-    measured(bench, world, &effort, row, least, &requests)
+    let mesh = one_by_one(world.mesh.broker(), &world.mesh.server)?;
+    let floor = Floor::start(&bench.own_program, &answer)?;
+    let floor = one_by_one(floor.address, &floor.server)?;
+    Ok(Row { key, title: title.to_owned(), per_request: 1, mesh, floor })
 }
 
 fn measured(
@@ -203,11 +220,16 @@ fn measured(
     least: usize,
     requests: &Requests,
 ) -> Result<Row> {
-    // The figure is of no use when the answer is not what was asked for.
-    let (status, _, body) = call(world.mesh.broker(), |out| requests(0, out))?;
-    let body: serde_json::Value =
-        serde_json::from_slice(&body).with_context(|| format!("{}: {status}", row.0))?;
-    let found = body.as_array().map_or(1, Vec::len);
-    anyhow::ensure!(status == 200 && found >= least, "{}: {status}, {found} found: {body}", row.0);
+    expect(world, row.0, least, requests)?;
     bench.compare_with(effort, row, &world.mesh, world.mesh.broker(), requests)
+}
+
+/// Asks once. The figure is of no use when the answer is not what was asked for.
+fn expect(world: &World, key: &str, least: usize, requests: &Requests) -> Result<Canned> {
+    let (status, content_type, body) = call(world.mesh.broker(), |out| requests(0, out))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&body).with_context(|| format!("{key}: {status}"))?;
+    let found = json.as_array().map_or(1, Vec::len);
+    anyhow::ensure!(status == 200 && found >= least, "{key}: {status}, {found} found: {json}");
+    Ok(Canned { status, content_type, body })
 }

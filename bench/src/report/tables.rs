@@ -150,7 +150,7 @@ fn commits(report: &Report) -> String {
 fn large_world(million: &Million) -> String {
     let rows = requests(&million.rows);
     format!(
-        "Here p50, p99 and CPU are taken at half of the maximum. Offsets, counts, orders and full reads are asked for one at a time, the \
+        "Here p50, p99 and CPU are taken at half of the maximum. Offsets, counts, orders and full reads are asked for one after the other, the \
          others over all connections. Rooms have a place in a square of half a degree, so that about 340 of a million are within \
          500 m.\n\n{rows}\nMade over HTTP in {} ({}/s); {} on the disk; memory of the mesh {} afterwards, {} at most after the figures.",
         time(million.made_in),
