@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use service_kit::{Clock, Tasks};
 use store::{GroupCommit, StoreError};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,8 @@ pub(super) struct Delivery {
     pub(super) options: DeliveryOptions,
     pub(super) registry: Arc<Registry>,
     pub(super) recorder: GroupCommit<Recorder>,
+    /// Turns in its queue: what does not fit waits here instead of being refused.
+    pub(super) turns: Semaphore,
     pub(super) sender: Sender,
     pub(super) tokens: Arc<Tokens>,
     pub(super) clock: Arc<dyn Clock>,
@@ -100,6 +102,8 @@ impl Delivery {
         let limit = known.and_then(|entry| entry.subscription.notification.max_fails_limit);
         let max_fails = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let completion = completion(pending, fate, self.clock.now_us(), max_fails);
+        // Never closed.
+        let _turn = self.turns.acquire().await.ok();
         match self.recorder.submit(completion).await {
             Ok(closed) => {
                 if closed {

@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use ::store::{GroupCommit, StoreError, group_commit::GroupCommitOptions};
 use service_kit::Tasks;
+use tokio::sync::Semaphore;
 
 pub use delivery::DeliveryOptions;
 pub(crate) use kafka::check_login;
@@ -65,7 +66,9 @@ pub(crate) fn start(
     tasks: &Tasks,
 ) -> Notifier {
     let recorder = completion::Recorder { store: registry.deliveries.clone() };
-    let (recorder, work) = GroupCommit::new(Arc::new(recorder), GroupCommitOptions::default());
+    let group = GroupCommitOptions::default();
+    let turns = Semaphore::new(group.queue);
+    let (recorder, work) = GroupCommit::new(Arc::new(recorder), group);
     let stop = tasks.stop_token();
     tasks.spawn("context-broker.delivery-record", async move {
         work.run(stop).await;
@@ -76,6 +79,7 @@ pub(crate) fn start(
         options,
         registry: registry.clone(),
         recorder,
+        turns,
         sender: sender::Sender::new(senders),
         tokens: tokens.clone(),
         clock: registry.clock.clone(),
