@@ -112,9 +112,9 @@ fn prepare(args: &MeasureArgs) -> Result<Bench> {
     };
     let effort = load::Effort {
         connections: if args.quick { args.connections.min(8) } else { args.connections },
-        warm_up: seconds(1, 100),
-        step: seconds(3, 200),
-        steady: seconds(6, 300),
+        warm_up: seconds(1, 50),
+        step: seconds(3, 100),
+        steady: seconds(6, 150),
         share: 0.7,
         // Nothing is to be read from a quick run, also not on a machine that is busy with other tests.
         p99_limit: if args.quick { Duration::from_secs(10) } else { Duration::from_millis(25) },
