@@ -10,10 +10,13 @@
 
 mod cell;
 mod distance;
+mod outline;
 mod query;
 mod relation;
 mod shape;
 
+#[cfg(test)]
+mod all_pairs;
 #[cfg(test)]
 mod property_test;
 

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::{
-    GeoQuery, Position, Shape, cell_of,
+    GeoQuery, Position, Shape, all_pairs, cell_of,
     distance::{around, between},
+    outline::Outline,
 };
 
 fn position() -> impl Strategy<Value = Position> + Clone {
@@ -28,6 +29,43 @@ fn shape(at: impl Strategy<Value = Position> + Clone + 'static) -> impl Strategy
         corners.prop_map(|(a, b)| Shape::rectangle(a, b)),
         prop::collection::vec(at, 3..4).prop_map(closed),
     ]
+}
+
+/// Long chains that touch, cross and hold each other, on a grid and off it.
+fn drawing() -> impl Strategy<Value = Shape> {
+    let anywhere = (-4.0_f64..=4.0, -4.0_f64..=4.0).prop_map(|(y, x)| Position::new(y, x));
+    prop_oneof![
+        shape(grid()),
+        shape(anywhere.clone()),
+        prop::collection::vec(grid(), 1..80).prop_map(Shape::Points),
+        prop::collection::vec(prop::collection::vec(grid(), 2..80), 1..4).prop_map(Shape::Lines),
+        prop::collection::vec(anywhere, 2..40).prop_map(|line| Shape::Lines(vec![line])),
+        stars().prop_map(Shape::Polygons),
+    ]
+}
+
+/// Polygons around some middles, which may have smaller ones as holes; corners on a fine grid.
+fn stars() -> impl Strategy<Value = Vec<Vec<Vec<Position>>>> {
+    let ring = |middle: Position, reaches: &[f64], size: f64| {
+        let turn = std::f64::consts::TAU / reaches.len() as f64;
+        let corner = |(at, reach): (usize, &f64)| {
+            let (y, x) = (at as f64 * turn).sin_cos();
+            let on_grid = |degrees: f64| (degrees * 4.0).round() / 4.0;
+            let away = size * reach;
+            Position::new(on_grid(middle.latitude + y * away), on_grid(middle.longitude + x * away))
+        };
+        let mut ring: Vec<Position> = reaches.iter().enumerate().map(corner).collect();
+        ring.extend(ring.first().copied());
+        ring
+    };
+    let polygon = (grid(), prop::collection::vec(0.5_f64..1.0, 3..120), 0.5_f64..6.0, any::<bool>());
+    prop::collection::vec(polygon, 1..4).prop_map(move |polygons| {
+        let rings = |(middle, reaches, size, has_hole): (Position, Vec<f64>, f64, bool)| {
+            let hole = has_hole.then(|| ring(middle, &reaches, size / 3.0));
+            std::iter::once(ring(middle, &reaches, size)).chain(hole).collect()
+        };
+        polygons.into_iter().map(rings).collect()
+    })
 }
 
 fn is_in(cell: i64, query: &GeoQuery) -> bool {
@@ -57,13 +95,14 @@ proptest! {
 
     #[test]
     fn relations_agree_with_each_other(one in shape(grid()), two in shape(grid())) {
-        prop_assert_eq!(one.intersects(&two), two.intersects(&one));
-        prop_assert!(one.intersects(&one) && one.is_same_as(&one));
-        if one.is_covered_by(&two) {
-            prop_assert!(one.intersects(&two));
+        let (first, second) = (Outline::of(one.clone()), Outline::of(two.clone()));
+        prop_assert_eq!(second.intersects(&one), first.intersects(&two));
+        prop_assert!(first.intersects(&one) && one.is_same_as(&one));
+        if second.covers(&one) {
+            prop_assert!(second.intersects(&one));
         }
         if matches!(one, Shape::Polygons(_)) {
-            prop_assert!(one.is_covered_by(&one));
+            prop_assert!(first.covers(&one));
         }
         for position in one.positions() {
             prop_assert!(one.covers_position(position));
@@ -71,13 +110,22 @@ proptest! {
     }
 
     #[test]
+    fn boxes_of_edges_change_nothing(one in drawing(), two in drawing()) {
+        for (shape, other) in [(&one, &two), (&two, &one), (&one, &one)] {
+            let outline = Outline::of(other.clone());
+            prop_assert_eq!(outline.intersects(shape), all_pairs::intersects(shape, other));
+            prop_assert_eq!(outline.covers(shape), all_pairs::is_covered_by(shape, other));
+        }
+    }
+
+    #[test]
     fn rectangles_cover_what_their_edges_say(a in grid(), b in grid(), at in grid()) {
         prop_assume!(a.latitude != b.latitude && a.longitude != b.longitude);
-        let rectangle = Shape::rectangle(a, b);
-        let bounds = rectangle.bounds();
+        let rectangle = Outline::of(Shape::rectangle(a, b));
+        let bounds = rectangle.shape().bounds();
         let inside = (bounds.west..=bounds.east).contains(&at.longitude)
             && (bounds.south..=bounds.north).contains(&at.latitude);
-        prop_assert_eq!(Shape::Points(vec![at]).is_covered_by(&rectangle), inside);
+        prop_assert_eq!(rectangle.covers(&Shape::Points(vec![at])), inside);
         prop_assert_eq!(rectangle.intersects(&Shape::Points(vec![at])), inside);
     }
 

@@ -1,8 +1,11 @@
 //! `georel`, `geometry` and `coords`.
 
+use std::sync::Arc;
+
 use super::{
     cell::{self, CellRange},
     distance,
+    outline::Outline,
     shape::{Position, Shape},
 };
 use crate::{Entity, Error};
@@ -14,7 +17,7 @@ const MAX_POSITIONS: usize = 1000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeoQuery {
     georel: Georel,
-    shape: Shape,
+    outline: Arc<Outline>,
 }
 
 /// How an entity's location must lie to the shape of the query.
@@ -48,7 +51,8 @@ impl GeoQuery {
             }
             _ => {}
         }
-        Ok(Self { georel, shape: kind.shape(positions(coords)?)? })
+        let outline = Outline::of(kind.shape(positions(coords)?)?);
+        Ok(Self { georel, outline: Arc::new(outline) })
     }
 
     /// Whether results are sorted by distance unless another order is asked for.
@@ -62,7 +66,7 @@ impl GeoQuery {
         match self.georel {
             Georel::Near { min, max } if max.is_none_or(|max| max > metres) => {
                 let georel = Georel::Near { min, max: Some(metres) };
-                Some(Self { georel, shape: self.shape.clone() })
+                Some(Self { georel, outline: self.outline.clone() })
             }
             _ => None,
         }
@@ -88,10 +92,10 @@ impl GeoQuery {
                 let metres = self.distance_to(location);
                 min.is_none_or(|min| metres >= min) && max.is_none_or(|max| metres <= max)
             }
-            Georel::CoveredBy => location.is_covered_by(&self.shape),
-            Georel::Intersects => location.intersects(&self.shape),
-            Georel::Disjoint => !location.intersects(&self.shape),
-            Georel::Equals => location.is_same_as(&self.shape),
+            Georel::CoveredBy => self.outline.covers(location),
+            Georel::Intersects => self.outline.intersects(location),
+            Georel::Disjoint => !self.outline.intersects(location),
+            Georel::Equals => location.is_same_as(self.outline.shape()),
         }
     }
 
@@ -102,22 +106,22 @@ impl GeoQuery {
 
     #[cfg(test)]
     pub(super) fn shape_for_test(&self) -> Shape {
-        self.shape.clone()
+        self.outline.shape().clone()
     }
 
     /// Metres from the query's point to a location.
     pub fn distance_to(&self, location: &Shape) -> f64 {
-        self.shape.positions().next().map_or(f64::INFINITY, |from| location.distance(from))
+        self.outline.shape().positions().next().map_or(f64::INFINITY, |from| location.distance(from))
     }
 
     /// Where entities that match may be, as ranges of [`super::cell_of`]. None: anywhere.
     pub fn cells(&self) -> Option<Vec<CellRange>> {
-        match (self.georel, self.shape.positions().next()) {
+        match (self.georel, self.outline.shape().positions().next()) {
             (Georel::Near { max: Some(max), .. }, Some(from)) => {
                 Some(cell::covering(&distance::around(from, max)))
             }
             (Georel::Near { .. } | Georel::Disjoint, _) => None,
-            _ => Some(cell::covering(&[self.shape.bounds()])),
+            _ => Some(cell::covering(&[self.outline.shape().bounds()])),
         }
     }
 }

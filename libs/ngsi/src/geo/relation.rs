@@ -1,29 +1,11 @@
 //! How two shapes lie to each other on the flat map.
 
-use super::shape::{Polygon, Position, Shape};
+use super::shape::{Bounds, Polygon, Position, Shape};
 
 /// Positions nearer than this are the same, degrees: a tenth of a millimetre.
-const SAME: f64 = 1e-9;
+pub(super) const SAME: f64 = 1e-9;
 
 impl Shape {
-    /// Whether they have a position in common; edges belong to a shape.
-    pub(super) fn intersects(&self, other: &Self) -> bool {
-        if !self.bounds().widened(SAME).meets(&other.bounds()) {
-            return false;
-        }
-        self.positions().any(|position| other.covers_position(position))
-            || other.positions().any(|position| self.covers_position(position))
-            || self.edges().any(|edge| other.edges().any(|other| crossing(edge, other).is_some()))
-    }
-
-    /// Whether every position of it belongs to `cover`, which has an area.
-    pub(super) fn is_covered_by(&self, cover: &Self) -> bool {
-        let Self::Polygons(polygons) = cover else { return false };
-        self.positions().all(|position| cover.covers_position(position))
-            && self.edges().all(|edge| edge_is_covered(edge, cover))
-            && !holes(polygons).any(|hole| self.has_inside(hole))
-    }
-
     /// Whether they are drawn with the same positions; where a ring begins and how it runs does not matter.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         match (self, other) {
@@ -43,15 +25,36 @@ impl Shape {
             Self::Polygons(polygons) => polygons.iter().any(|polygon| polygon_covers(polygon, position)),
         }
     }
-
-    /// Whether a hole lies in the area of this shape, at least in part.
-    fn has_inside(&self, hole: &[Position]) -> bool {
-        let Self::Polygons(polygons) = self else { return false };
-        middle(hole).is_some_and(|middle| polygons.iter().any(|polygon| polygon_covers(polygon, middle)))
-    }
 }
 
-impl super::Bounds {
+/// Two positions and the straight line between them.
+pub(super) type Edge = (Position, Position);
+
+impl Bounds {
+    /// The smallest rectangle around positions.
+    pub(super) fn around(positions: impl IntoIterator<Item = Position>) -> Self {
+        let nothing = Self {
+            west: f64::INFINITY,
+            south: f64::INFINITY,
+            east: f64::NEG_INFINITY,
+            north: f64::NEG_INFINITY,
+        };
+        positions.into_iter().fold(nothing, |bounds, position| Self {
+            west: bounds.west.min(position.longitude),
+            south: bounds.south.min(position.latitude),
+            east: bounds.east.max(position.longitude),
+            north: bounds.north.max(position.latitude),
+        })
+    }
+
+    /// The smallest rectangle around rectangles.
+    pub(super) fn of_all(bounds: &[Self]) -> Self {
+        let corners = |bounds: &Self| {
+            [Position::new(bounds.south, bounds.west), Position::new(bounds.north, bounds.east)]
+        };
+        Self::around(bounds.iter().flat_map(corners))
+    }
+
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.west <= other.east
             && other.west <= self.east
@@ -64,12 +67,8 @@ impl super::Bounds {
     }
 }
 
-fn holes(polygons: &[Polygon]) -> impl Iterator<Item = &[Position]> {
-    polygons.iter().flat_map(|polygon| polygon.iter().skip(1)).map(Vec::as_slice)
-}
-
 /// A position inside a ring: halfway along a horizontal line through it.
-fn middle(ring: &[Position]) -> Option<Position> {
+pub(super) fn middle(ring: &[Position]) -> Option<Position> {
     let mut heights: Vec<f64> = ring.iter().map(|position| position.latitude).collect();
     heights.sort_by(f64::total_cmp);
     heights.dedup();
@@ -86,7 +85,7 @@ fn middle(ring: &[Position]) -> Option<Position> {
     Some(Position::new(latitude, f64::midpoint(*crossed.first()?, *crossed.get(1)?)))
 }
 
-fn edges(ring: &[Position]) -> impl Iterator<Item = (Position, Position)> + '_ {
+fn edges(ring: &[Position]) -> impl Iterator<Item = Edge> + '_ {
     ring.iter().copied().zip(ring.iter().copied().skip(1))
 }
 
@@ -99,8 +98,9 @@ fn polygon_covers(polygon: &Polygon, position: Position) -> bool {
     }
 }
 
+/// Where a position is to a ring.
 #[derive(PartialEq)]
-enum Place {
+pub(super) enum Place {
     Inside,
     Edge,
     Outside,
@@ -113,25 +113,30 @@ fn place(ring: &[Position], position: Position) -> Place {
         if is_on(edge, position) {
             return Place::Edge;
         }
-        let (a, b) = edge;
-        if (a.latitude > position.latitude) != (b.latitude > position.latitude) {
-            let share = (position.latitude - a.latitude) / (b.latitude - a.latitude);
-            inside ^= position.longitude < a.longitude + share * (b.longitude - a.longitude);
-        }
+        inside ^= is_crossed_to_the_east(edge, position);
     }
     if inside { Place::Inside } else { Place::Outside }
+}
+
+/// Whether a line to the east crosses an edge.
+pub(super) fn is_crossed_to_the_east((a, b): Edge, position: Position) -> bool {
+    if (a.latitude > position.latitude) == (b.latitude > position.latitude) {
+        return false;
+    }
+    let share = (position.latitude - a.latitude) / (b.latitude - a.latitude);
+    position.longitude < a.longitude + share * (b.longitude - a.longitude)
 }
 
 fn is_near(a: Position, b: Position) -> bool {
     (a.longitude - b.longitude).abs() <= SAME && (a.latitude - b.latitude).abs() <= SAME
 }
 
-fn is_on((a, b): (Position, Position), position: Position) -> bool {
+pub(super) fn is_on((a, b): Edge, position: Position) -> bool {
     is_near(nearest((a, b), position), position)
 }
 
 /// The position of an edge that is nearest to another, on the flat map.
-fn nearest((a, b): (Position, Position), position: Position) -> Position {
+fn nearest((a, b): Edge, position: Position) -> Position {
     let (dx, dy) = (b.longitude - a.longitude, b.latitude - a.latitude);
     let length = dx * dx + dy * dy;
     let along = (position.longitude - a.longitude) * dx + (position.latitude - a.latitude) * dy;
@@ -139,7 +144,8 @@ fn nearest((a, b): (Position, Position), position: Position) -> Position {
     between((a, b), share)
 }
 
-fn between((a, b): (Position, Position), share: f64) -> Position {
+/// The position that lies at a share of an edge.
+pub(super) fn between((a, b): Edge, share: f64) -> Position {
     Position {
         longitude: a.longitude + share * (b.longitude - a.longitude),
         latitude: a.latitude + share * (b.latitude - a.latitude),
@@ -147,7 +153,7 @@ fn between((a, b): (Position, Position), share: f64) -> Position {
 }
 
 /// Where two edges cross, as a share of the first.
-fn crossing((a, b): (Position, Position), (c, d): (Position, Position)) -> Option<f64> {
+pub(super) fn crossing((a, b): Edge, (c, d): Edge) -> Option<f64> {
     let (rx, ry) = (b.longitude - a.longitude, b.latitude - a.latitude);
     let (sx, sy) = (d.longitude - c.longitude, d.latitude - c.latitude);
     let cross = rx * sy - ry * sx;
@@ -160,19 +166,8 @@ fn crossing((a, b): (Position, Position), (c, d): (Position, Position)) -> Optio
     ((0.0..=1.0).contains(&own) && (0.0..=1.0).contains(&other)).then_some(own)
 }
 
-/// Between two crossings with the cover's edges an edge is inside as a whole or outside as a whole.
-fn edge_is_covered(edge: (Position, Position), cover: &Shape) -> bool {
-    let mut cuts: Vec<f64> = cover.edges().filter_map(|other| crossing(edge, other)).collect();
-    cuts.extend(
-        cover.positions().filter(|corner| is_on(edge, *corner)).filter_map(|corner| share_of(edge, corner)),
-    );
-    cuts.extend([0.0, 1.0]);
-    cuts.sort_by(f64::total_cmp);
-    let pieces = cuts.iter().zip(cuts.iter().skip(1)).filter(|(from, to)| *to - *from > SAME);
-    pieces.into_iter().all(|(from, to)| cover.covers_position(between(edge, f64::midpoint(*from, *to))))
-}
-
-fn share_of((a, b): (Position, Position), position: Position) -> Option<f64> {
+/// Where a position that is on an edge lies, as a share of it.
+pub(super) fn share_of((a, b): Edge, position: Position) -> Option<f64> {
     let (dx, dy) = (b.longitude - a.longitude, b.latitude - a.latitude);
     let length = dx * dx + dy * dy;
     (length > 0.0)
@@ -202,7 +197,7 @@ fn same_ring(own: &[Position], other: &[Position]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::outline::Outline, *};
 
     fn ring(points: &[(f64, f64)]) -> Vec<Position> {
         points.iter().map(|(latitude, longitude)| Position::new(*latitude, *longitude)).collect()
@@ -238,15 +233,15 @@ mod tests {
             (Shape::Lines(vec![ring(&[(1.0, 1.0), (1.0, 9.0)])]), true, true),
             (Shape::Lines(vec![ring(&[(20.0, 1.0), (20.0, 9.0)])]), false, false),
         ] {
-            assert_eq!(shape.intersects(&ringed), meets, "{shape:?}");
-            assert_eq!(ringed.intersects(&shape), meets, "{shape:?}");
-            assert_eq!(shape.is_covered_by(&ringed), covered, "{shape:?}");
+            assert_eq!(Outline::of(ringed.clone()).intersects(&shape), meets, "{shape:?}");
+            assert_eq!(Outline::of(shape.clone()).intersects(&ringed), meets, "{shape:?}");
+            assert_eq!(Outline::of(ringed.clone()).covers(&shape), covered, "{shape:?}");
         }
     }
 
     #[test]
     fn a_line_that_leaves_a_bay_and_comes_back_is_not_covered() {
-        let horseshoe = polygon(&[ring(&[
+        let horseshoe = Outline::of(polygon(&[ring(&[
             (0.0, 0.0),
             (0.0, 10.0),
             (10.0, 10.0),
@@ -256,11 +251,11 @@ mod tests {
             (10.0, 3.0),
             (10.0, 0.0),
             (0.0, 0.0),
-        ])]);
+        ])]));
         let across = Shape::Lines(vec![ring(&[(8.0, 1.0), (8.0, 9.0)])]);
-        assert!(across.intersects(&horseshoe) && !across.is_covered_by(&horseshoe));
+        assert!(horseshoe.intersects(&across) && !horseshoe.covers(&across));
         let along_the_edge = Shape::Lines(vec![ring(&[(3.0, 1.0), (3.0, 9.0)])]);
-        assert!(along_the_edge.is_covered_by(&horseshoe));
+        assert!(horseshoe.covers(&along_the_edge));
     }
 
     #[test]

@@ -115,20 +115,18 @@ impl Shape {
         self.chains().flat_map(|chain| chain.iter().copied().zip(chain.iter().copied().skip(1)))
     }
 
+    /// As [`Shape::edges`]; a position by itself is an edge without length.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (Position, Position)> + '_ {
+        let alone = self.chains().filter_map(|chain| match chain {
+            [position] => Some((*position, *position)),
+            _ => None,
+        });
+        alone.chain(self.edges())
+    }
+
     /// The smallest rectangle around it.
     pub fn bounds(&self) -> Bounds {
-        let start = Bounds {
-            west: f64::INFINITY,
-            south: f64::INFINITY,
-            east: f64::NEG_INFINITY,
-            north: f64::NEG_INFINITY,
-        };
-        self.positions().fold(start, |bounds, position| Bounds {
-            west: bounds.west.min(position.longitude),
-            south: bounds.south.min(position.latitude),
-            east: bounds.east.max(position.longitude),
-            north: bounds.north.max(position.latitude),
-        })
+        Bounds::around(self.positions())
     }
 }
 
