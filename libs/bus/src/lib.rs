@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! writer's transaction ──► outbox table ──► embedded: the table *is* the log, consumers read it by offset
+//! writer's append      ──► journal      ──► embedded: the journal is the log
 //!                                      └──► Kafka:    a leased relay publishes and deletes
 //! consumer: position() ─► next batch ─► consume(batch): effects + new position in ONE conditional transaction
 //! ```
@@ -14,6 +15,7 @@
 
 mod backoff;
 mod embedded;
+mod journal;
 mod kafka;
 pub mod outbox;
 mod record;
@@ -21,6 +23,7 @@ mod tail;
 mod waker;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
+pub use journal::{AppendError, Appender, Entry, Journal};
 pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls, check_login};
 pub use outbox::OutboxDb;
 pub use record::{Batch, Outgoing, Record, header};
@@ -131,6 +134,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether the bus can be used now: for readiness.
     async fn check(&self) -> Result<(), BusError>;
+
+    /// Whether [`Bus::attach`] takes [`OutboxDb::Journal`].
+    fn reads_journals(&self) -> bool {
+        false
+    }
 
     /// For metrics.
     fn counters(&self) -> BusCounters {

@@ -22,7 +22,7 @@ pub struct Config {
     pub port: u16,
     /// Port of the gRPC API; 0 = any free port.
     pub grpc_port: u16,
-    /// Where `context-broker.db`, `notifier.db` and `registrations.db` are.
+    /// Where `context-broker.db`, `context-broker.journal`, `notifier.db` and `registrations.db` are.
     pub data_dir: PathBuf,
     pub store: StoreConfig,
     /// Schema of the tables when the store is PostgreSQL; made if it is missing.

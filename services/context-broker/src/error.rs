@@ -1,3 +1,4 @@
+use bus::AppendError;
 use ngsi::ErrorWord;
 use store::{GroupCommitError, StoreError};
 
@@ -32,6 +33,15 @@ impl From<StoreError> for WriteError {
             Self::Unavailable(error.to_string())
         } else {
             Self::Internal(error.to_string())
+        }
+    }
+}
+
+impl From<AppendError> for WriteError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NotWritten(error) => error.into(),
+            AppendError::Unknown(error) => Self::Unknown(error.to_string()),
         }
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use service_kit::metrics::{Metrics, seconds_histogram};
 
-use crate::{administration::Outgoing, notification::SubscriptionKey, update::Applied};
+use crate::{administration::Outgoing, notification::SubscriptionKey, store::StoreGauges, update::Applied};
 
 const SERVICE: &str = "context-broker";
 
@@ -47,6 +47,8 @@ pub(crate) struct BrokerMetrics {
     notifier_lag: Gauge,
     history_records: Counter,
     cache_bytes: Gauge<u64, AtomicU64>,
+    journal_bytes: Gauge<u64, AtomicU64>,
+    unapplied: Gauge,
     expired: Counter,
     forwards: Family<Forward, Counter>,
     forward_seconds: Histogram,
@@ -68,6 +70,8 @@ impl BrokerMetrics {
             notifier_lag: Gauge::default(),
             history_records: Counter::default(),
             cache_bytes: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            unapplied: Gauge::default(),
             expired: Counter::default(),
             forwards: Family::default(),
             forward_seconds: seconds_histogram(),
@@ -100,6 +104,12 @@ impl BrokerMetrics {
             registry.register("notifier_lag", "Changes that the notifier has not seen yet", all.notifier_lag);
             registry.register("history_records", "Changes handed to the history", all.history_records);
             registry.register_with_unit("entity_cache", "Entities in memory", Unit::Bytes, all.cache_bytes);
+            registry.register_with_unit("journal", "Files of the journal", Unit::Bytes, all.journal_bytes);
+            registry.register(
+                "unapplied_entities",
+                "Entities that changed in the journal and not yet in the rows",
+                all.unapplied,
+            );
             registry.register("forwards", "Requests to context providers by outcome", all.forwards);
             registry.register_with_unit(
                 "forward",
@@ -190,8 +200,10 @@ impl BrokerMetrics {
         self.history_records.inc_by(count);
     }
 
-    pub(crate) fn cache_bytes(&self, bytes: u64) {
-        self.cache_bytes.set(bytes);
+    pub(crate) fn store(&self, gauges: StoreGauges) {
+        self.cache_bytes.set(gauges.cache_bytes);
+        self.journal_bytes.set(gauges.journal_bytes);
+        self.unapplied.set(i64::try_from(gauges.unapplied).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn slow_query(&self) {

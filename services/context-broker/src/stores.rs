@@ -69,6 +69,7 @@ async fn sqlite(
         max_entity_bytes: config.max_entity_bytes,
         indexes: config.attribute_indexes.clone(),
         group_commit,
+        reads_journal: deps.bus.reads_journals(),
     };
     let opened = SqliteStore::open(&file("context-broker"), options, deps.clock.clone(), tasks).await?;
     let waker = deps.bus.attach(CONTEXT_CHANGES, opened.outbox, tasks.stop_token()).await?;

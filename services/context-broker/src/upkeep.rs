@@ -136,8 +136,8 @@ impl Upkeep {
             self.look_at_backlogs(now_us).await?;
             *self.count_after.lock() = Instant::now() + started.elapsed() * COUNTING_REST;
         }
-        if let Some(bytes) = self.system.cache_bytes() {
-            self.metrics.cache_bytes(bytes);
+        if let Some(gauges) = self.system.gauges() {
+            self.metrics.store(gauges);
         }
         match self.bus.lag(CONTEXT_CHANGES, NOTIFIER_GROUP).await {
             Ok(lag) => self.metrics.notifier_lag(lag),

@@ -1,9 +1,10 @@
-//! The bus of one process: the outbox table in the producer's SQLite file is the log.
+//! The bus of one process: the outbox table in the producer's SQLite file is the log, or the producer's journal.
 //!
 //! Consumers read by offset on read-only connections and wait on the writer's [`Waker`]; a slow poll stands behind it.
 
 mod reader;
 mod retention;
+mod source;
 
 pub use retention::Retention;
 
@@ -18,12 +19,12 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use store::SqlitePools;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Bus, BusCounters, BusError, Consumer, OutboxDb, Outgoing, Waker, outbox};
 use retention::Groups;
+use source::Source;
 
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
@@ -53,7 +54,7 @@ impl Default for EmbeddedOptions {
 /// One topic's log and who reads it.
 struct Log {
     topic: String,
-    pools: SqlitePools,
+    source: Source,
     waker: Waker,
     groups: Mutex<Groups>,
 }
@@ -101,14 +102,11 @@ impl Bus for EmbeddedBus {
         outbox: OutboxDb,
         stop: CancellationToken,
     ) -> Result<Waker, BusError> {
-        let OutboxDb::Sqlite(pools) = outbox else {
-            // Sequence numbers of PostgreSQL become visible out of order, so they cannot serve as offsets.
-            return Err(BusError::Refused("the embedded bus reads SQLite logs only; use Kafka".into()));
-        };
-        let groups = Groups::load(&pools, topic).await?;
+        let source = Source::of(outbox)?;
+        let groups = Groups::load(source.pools(), topic).await?;
         let waker = Waker::new();
         let log =
-            Arc::new(Log { topic: topic.to_owned(), pools, waker: waker.clone(), groups: groups.into() });
+            Arc::new(Log { topic: topic.to_owned(), source, waker: waker.clone(), groups: groups.into() });
         self.logs.send_modify(|logs| {
             logs.insert(topic.to_owned(), log.clone());
         });
@@ -122,7 +120,10 @@ impl Bus for EmbeddedBus {
         let log = self
             .log(topic)
             .ok_or_else(|| BusError::Unavailable(format!("nobody has opened the log of topic {topic}")))?;
-        let mut transaction = log.pools.begin().await?;
+        let Source::Table(pools) = &log.source else {
+            return Err(BusError::Refused(format!("only its owner appends to the journal of topic {topic}")));
+        };
+        let mut transaction = pools.begin().await?;
         outbox::append_sqlite(&mut transaction, topic, &records).await?;
         transaction.commit().await.map_err(store::StoreError::from)?;
         log.waker.wake();
@@ -144,15 +145,19 @@ impl Bus for EmbeddedBus {
     async fn lag(&self, topic: &str, group: &str) -> Result<u64, BusError> {
         let Some(log) = self.log(topic) else { return Ok(0) };
         let from = log.groups.lock().position(group).unwrap_or(0);
-        Ok(outbox::count_from(&log.pools.reader, topic, from).await?)
+        Ok(log.source.count_from(topic, from).await?)
     }
 
     async fn check(&self) -> Result<(), BusError> {
         let logs: Vec<_> = self.logs.borrow().values().cloned().collect();
         for log in logs {
-            outbox::bounds(&log.pools.reader).await?;
+            log.source.next().await?;
         }
         Ok(())
+    }
+
+    fn reads_journals(&self) -> bool {
+        true
     }
 
     fn counters(&self) -> BusCounters {

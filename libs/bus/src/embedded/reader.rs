@@ -1,7 +1,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{EmbeddedOptions, Log};
-use crate::{Batch, Consumed, Consumer, Record, backoff::Backoff, outbox, tail::Seen};
+use crate::{Batch, Consumed, Consumer, Record, backoff::Backoff, tail::Seen};
 
 /// The embedded log has one partition.
 const PARTITION: i32 = 0;
@@ -107,13 +107,13 @@ impl<'a> Reader<'a> {
     /// everything in it is read, and the consumer's idempotence sorts out what it had.
     async fn start_of(&self, position: Option<i64>) -> i64 {
         let Some(position) = position else { return 0 };
-        match outbox::bounds(&self.log.pools.reader).await {
-            Ok(bounds) if position > bounds.next => {
+        match self.log.source.next().await {
+            Ok(next) if position > next => {
                 tracing::error!(
                     topic = self.log.topic,
                     group = self.group,
                     position,
-                    end = bounds.next,
+                    end = next,
                     "position lies beyond the log, which was replaced: reading it from its start"
                 );
                 0
@@ -133,13 +133,8 @@ impl<'a> Reader<'a> {
             }
         }
         loop {
-            let read = outbox::read_from(
-                &self.log.pools.reader,
-                &self.log.topic,
-                from,
-                options.batch_records,
-                options.batch_bytes,
-            );
+            let read =
+                self.log.source.read(&self.log.topic, from, options.batch_records, options.batch_bytes);
             match read.await {
                 Ok(records) => return Some(records),
                 Err(error) => {

@@ -11,8 +11,11 @@ use store::{SqlitePools, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Log;
-use crate::outbox;
+use super::{
+    Log,
+    source::{Source, aside},
+};
+use crate::{journal::Forget, outbox};
 
 /// How much of a log is kept. A record that some known group has not read is kept until `hard_bytes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,19 +140,37 @@ async fn sweep_once(
 ) -> Result<(), StoreError> {
     store_groups(log, retention).await?;
     let now_us: i64 = sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
-        .fetch_one(&log.pools.reader)
+        .fetch_one(&log.source.pools().reader)
         .await?;
     let read_by_all = log.groups.lock().read_by_all();
+    let pools = match &log.source {
+        Source::Table(pools) => pools,
+        Source::Journal(journal, _) => {
+            let what = Forget {
+                read: read_by_all,
+                before_us: now_us.saturating_sub(micros(retention.keep_ms)),
+                soft_bytes: retention.soft_bytes,
+                hard_bytes: retention.hard_bytes,
+            };
+            let journal = journal.clone();
+            let gone = aside(move || journal.forget(what)).await?;
+            if gone > 0 {
+                lost.fetch_add(gone, Ordering::Relaxed);
+                tell_lost(log, gone);
+            }
+            return Ok(());
+        }
+    };
     delete(log, read_by_all, now_us.saturating_sub(micros(retention.keep_ms)), stop).await?;
 
-    let bounds = outbox::bounds(&log.pools.reader).await?;
+    let bounds = outbox::bounds(&pools.reader).await?;
     let fits = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX) / bounds.row_bytes.max(1);
     delete(log, read_by_all.min(bounds.next - fits(retention.soft_bytes)), i64::MAX, stop).await?;
 
     // The span of offsets tells cheaply that all is well; other topics in the file make it larger than the log is.
     let most = fits(retention.hard_bytes);
     if bounds.next - bounds.first > most {
-        let count = outbox::count_from(&log.pools.reader, &log.topic, 0).await?;
+        let count = outbox::count_from(&pools.reader, &log.topic, 0).await?;
         let excess = count.saturating_sub(most.unsigned_abs());
         if excess > 0 {
             delete_excess(log, excess, lost, stop).await?;
@@ -178,14 +199,18 @@ async fn delete_excess(
         }
         left -= deleted.min(left);
     }
+    tell_lost(log, excess - left);
+    Ok(())
+}
+
+fn tell_lost(log: &Log, deleted: u64) {
     let groups: Vec<(String, i64)> = log.groups.lock().positions();
     tracing::error!(
         topic = log.topic,
-        deleted = excess - left,
+        deleted,
         ?groups,
         "log is beyond its hard limit: records deleted that a group has not read"
     );
-    Ok(())
 }
 
 /// Deletes rows in short statements with pauses between them, so that the writer is never held up for long.
@@ -208,11 +233,11 @@ async fn delete(log: &Log, below: i64, before_us: i64, stop: &CancellationToken)
 
 /// How many were deleted, and whether there may be more. Looked for by a reader, so that the writer only deletes.
 async fn delete_some(log: &Log, below: i64, before_us: i64, max: i64) -> Result<(u64, bool), StoreError> {
-    let found = outbox::oldest(&log.pools.reader, &log.topic, below, before_us, max).await?;
+    let found = outbox::oldest(&log.source.pools().reader, &log.topic, below, before_us, max).await?;
     if found.below == 0 {
         return Ok((0, false));
     }
-    let deleted = outbox::delete_below(&log.pools.writer, &log.topic, found.below).await?;
+    let deleted = outbox::delete_below(&log.source.pools().writer, &log.topic, found.below).await?;
     Ok((deleted, found.all && deleted >= max.unsigned_abs()))
 }
 
@@ -226,7 +251,7 @@ async fn store_groups(log: &Log, retention: &Retention) -> Result<(), StoreError
     )
     .bind(&log.topic)
     .bind(serde_json::to_string(&next).unwrap_or_default())
-    .execute(&log.pools.writer)
+    .execute(&log.source.pools().writer)
     .await?;
     let forgotten: Vec<String> = sqlx::query_scalar(
         "DELETE FROM bus_group WHERE topic = ? AND seen_us < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - ? \
@@ -234,7 +259,7 @@ async fn store_groups(log: &Log, retention: &Retention) -> Result<(), StoreError
     )
     .bind(&log.topic)
     .bind(micros(retention.forget_group_ms))
-    .fetch_all(&log.pools.writer)
+    .fetch_all(&log.source.pools().writer)
     .await?;
     let mut groups = log.groups.lock();
     for name in forgotten {

@@ -34,6 +34,9 @@ impl Source {
     pub(super) async fn open(outbox: &OutboxDb) -> Result<Self, StoreError> {
         Ok(match outbox {
             OutboxDb::Sqlite(pools) => Self::Sqlite(pools.clone()),
+            OutboxDb::Journal(..) => {
+                return Err(StoreError::Internal("a relay to Kafka reads tables, not journals".into()));
+            }
             OutboxDb::Postgres(pool) => Self::Postgres(Box::new(within(Leased::open(pool)).await?)),
         })
     }

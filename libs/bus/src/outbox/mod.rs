@@ -3,11 +3,13 @@
 //! The component that owns the table puts [`SQLITE_SCHEMA`] / [`POSTGRES_SCHEMA`] into its migrations. `seq` never
 //! repeats, also not after rows were deleted; in SQLite it is the offset of the embedded log.
 
+mod moving;
 mod postgres;
 mod sqlite;
 
+pub use moving::copy_to_journal;
 pub use postgres::append_postgres;
-pub use sqlite::{SqliteQuery, append_sqlite, append_statement, bind_sqlite};
+pub use sqlite::append_sqlite;
 
 pub(crate) use sqlite::{bounds, count_from, delete_below, oldest, read_from};
 
@@ -44,6 +46,8 @@ pub const SHARDS: i16 = 4;
 #[derive(Clone, Debug)]
 pub enum OutboxDb {
     Sqlite(store::SqlitePools),
+    /// For a bus that [reads journals](crate::Bus::reads_journals); the file is its owner's, and has the table of groups.
+    Journal(crate::Journal, store::SqlitePools),
     Postgres(sqlx::PgPool),
 }
 

@@ -1,10 +1,7 @@
 use std::sync::LazyLock;
 
 use futures::TryStreamExt;
-use sqlx::{
-    Row, SqliteConnection, SqlitePool,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use store::StoreError;
 
 use super::{headers_of, headers_text};
@@ -12,9 +9,6 @@ use crate::{Outgoing, Record};
 
 /// Rows of the largest statement. Each number up to it has its own, so that they stay prepared.
 const MOST_ROWS: usize = 64;
-
-/// Values to be bound, for a statement of the caller's.
-pub type SqliteQuery<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 
 /// Appends `records` in the caller's transaction; answers the offset of the last one (0 when there is none).
 pub async fn append_sqlite(
@@ -27,29 +21,22 @@ pub async fn append_sqlite(
     let mut last = 0;
     for chunk in records.chunks(MOST_ROWS) {
         let Some(statement) = STATEMENTS.get(chunk.len() - 1) else { continue };
-        let query = bind_sqlite(sqlx::query(*statement), topic, chunk);
+        let query = chunk.iter().fold(sqlx::query(*statement), |query, record| {
+            query
+                .bind(topic)
+                .bind(record.tenant.as_str())
+                .bind(&*record.key)
+                .bind(&*record.payload)
+                .bind(headers_text(record))
+        });
         last = query.execute(&mut *connection).await?.last_insert_rowid();
     }
     Ok(last)
 }
 
-/// The text that appends `rows` records (at least one), for callers that send several statements at once; its values
-/// are bound by [`bind_sqlite`].
-pub fn append_statement(rows: usize) -> String {
+fn append_statement(rows: usize) -> String {
     let values = vec!["(?,?,?,?,?)"; rows].join(",");
     format!("INSERT INTO bus_log (topic, tenant, key, payload, headers) VALUES {values}")
-}
-
-/// Binds the values of [`append_statement`].
-pub fn bind_sqlite<'q>(query: SqliteQuery<'q>, topic: &'q str, records: &'q [Outgoing]) -> SqliteQuery<'q> {
-    records.iter().fold(query, |query, record| {
-        query
-            .bind(topic)
-            .bind(record.tenant.as_str())
-            .bind(&*record.key)
-            .bind(&*record.payload)
-            .bind(headers_text(record))
-    })
 }
 
 /// Reads records of `topic` from offset `from` on: at most `max_records`, and no more after `max_bytes`.

@@ -1,12 +1,13 @@
 //! Where entities and subscriptions live. One trait, two implementations beside each other, one suite for both.
 //!
 //! ```text
-//! apply ─► group commit ─► one transaction: rows locked, operations applied in order, rows and events written
-//! find, list, scan, count ─► committed state only
+//! apply ─► group commit ─► PostgreSQL: one transaction: rows locked, operations applied in order, rows and events written
+//!                      └─► SQLite: operations applied in order, events appended to the journal; rows follow
+//! find, list, scan, count ─► all committed state, and nothing else
 //! ```
 //!
 //! Invariants
-//! - An entity's row and its event are written in one transaction; its version comes from a sequence that never restarts.
+//! - A change and its event are durable together; its version comes from a sequence that never restarts.
 //! - Operations on one entity are applied in the order they were given; one bad operation harms no other.
 //! - What has expired is invisible, whether it is swept already or not.
 
@@ -190,6 +191,16 @@ pub trait SystemStore: Send + Sync + 'static {
     /// The subscription epoch of every tenant that has one.
     async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError>;
 
-    /// Bytes of entities in memory, about; `None` where none are kept.
-    fn cache_bytes(&self) -> Option<u64>;
+    /// What a store keeps outside its rows; `None` where that is nothing.
+    fn gauges(&self) -> Option<StoreGauges>;
+}
+
+/// For metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreGauges {
+    /// Entities in memory, about.
+    pub cache_bytes: u64,
+    pub journal_bytes: u64,
+    /// Entities that changed in the journal and not yet in the rows.
+    pub unapplied: usize,
 }

@@ -80,6 +80,9 @@ CREATE TABLE subscription_deletion (
     tenant TEXT COLLATE "C" NOT NULL, epoch BIGINT NOT NULL, id TEXT COLLATE "C" NOT NULL, PRIMARY KEY (tenant, epoch));
 "#;
 
+// Offset of the last entry of the journal that is in the rows.
+const SQLITE_JOURNAL: &str = "INSERT INTO sequence VALUES ('journal', 0)";
+
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
@@ -100,6 +103,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sqlite: &[SQLITE_CHANGES],
         postgres: &[POSTGRES_CHANGES],
     },
+    Migration { version: 5, name: "the journal", sqlite: &[SQLITE_JOURNAL], postgres: &[] },
 ];
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! One list of cases for every store.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use ngsi::{
@@ -68,6 +71,7 @@ impl Bench {
                     max_entity_bytes: MAX_ENTITY_BYTES,
                     indexes: indexes(),
                     group_commit,
+                    reads_journal: true,
                 };
                 let opened = SqliteStore::open(&file, options, clock.clone(), &tasks).await.unwrap();
                 let store = Arc::new(opened.store);
@@ -94,9 +98,20 @@ impl Bench {
     pub(crate) async fn reopen(&self) -> Self {
         let place = match &self.place {
             Place::Sqlite(dir) => {
+                // Nothing is written while it is copied; what a kill leaves in the journal alone is tested beside the store.
+                let everything = QueryScope::whole_tenant(Tenant::default());
+                self.store.count(&everything, &Selection::default()).await.unwrap();
                 let copy = tempfile::tempdir().unwrap();
-                for name in ["context-broker.db", "context-broker.db-wal"] {
-                    std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+                let journal = Path::new("context-broker.journal");
+                std::fs::create_dir(copy.path().join(journal)).unwrap();
+                let entries = std::fs::read_dir(dir.path().join(journal)).unwrap();
+                let segments = entries.map(|entry| journal.join(entry.unwrap().file_name()));
+                for name in ["context-broker.db", "context-broker.db-wal"]
+                    .map(PathBuf::from)
+                    .into_iter()
+                    .chain(segments)
+                {
+                    std::fs::copy(dir.path().join(&name), copy.path().join(&name)).unwrap();
                 }
                 Place::Sqlite(Arc::new(copy))
             }

@@ -5,11 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use bus::Outgoing;
 use ngsi::{
-    Alteration, EntityText, Error, Outcome, Spliced, WriteContext, apply_to_text, update::DEFAULT_ENTITY_TYPE,
+    Alteration, Entity, EntityText, Error, Outcome, Spliced, WriteContext, apply_to_text,
+    update::DEFAULT_ENTITY_TYPE,
 };
 use scope::{ServicePath, Tenant};
 
-use super::{Applied, MEASURE_IDS_KEPT, Stored, Write, event};
+use super::{Applied, MEASURE_IDS_KEPT, MeasureId, Stored, Write, event};
 
 /// All entities of one id in one tenant, whatever their path and type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,26 +91,16 @@ pub(crate) struct Plan {
     pub(crate) deletes: Vec<(Tenant, Arc<str>, ServicePath, Arc<str>)>,
     /// In the order of the operations.
     pub(crate) events: Vec<Outgoing>,
+    /// For each event, the measure that caused it.
+    pub(crate) causes: Vec<Option<MeasureId>>,
     /// The groups that changed, as they will be.
     pub(crate) groups: Vec<(GroupKey, Arc<[Stored]>)>,
-}
-
-impl Plan {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.puts.is_empty() && self.deletes.is_empty()
-    }
-
-    /// Each entity is changed once, and its indexes stay as they are.
-    pub(crate) fn is_in_place(&self) -> bool {
-        self.deletes.is_empty()
-            && self.puts.len() == self.events.len()
-            && self.puts.iter().all(|row| row.keeps_indexes)
-    }
 }
 
 pub(crate) struct Batch<'a> {
     groups: HashMap<GroupKey, Vec<Slot>>,
     events: Vec<Outgoing>,
+    causes: Vec<Option<MeasureId>>,
     /// Subscription epochs of the tenants at hand.
     epochs: &'a dyn Fn(&Tenant) -> i64,
     limits: Limits,
@@ -123,7 +114,7 @@ impl<'a> Batch<'a> {
         limits: Limits,
         now_us: i64,
     ) -> Self {
-        Self { groups, events: Vec::new(), epochs, limits, now_us }
+        Self { groups, events: Vec::new(), causes: Vec::new(), epochs, limits, now_us }
     }
 
     /// Applies one operation; `version` is used up if it changes something. A refused operation changes nothing, a
@@ -171,9 +162,9 @@ impl<'a> Batch<'a> {
         {
             return Err(Error::entity_too_large(self.limits.max_entity_bytes));
         }
-        let told = after.as_ref().or(before.as_ref());
-        self.events.extend(told.map(|(entity, _)| {
-            event::encode(&event::Change {
+        if let Some((entity, _)) = after.as_ref().or(before.as_ref()) {
+            self.causes.push(operation.measure_id);
+            self.events.push(event::encode(&event::Change {
                 write,
                 entity,
                 outcome: &outcome,
@@ -181,9 +172,9 @@ impl<'a> Batch<'a> {
                 version,
                 commit_time_us: not_before,
                 epoch,
-            })
-        }));
-        let measures = remember(slot.stored.take(), operation.measure_id, alteration);
+            }));
+        }
+        let measures = remember(slot.stored.take(), operation.measure_id, alteration == Alteration::Create);
         slot.changed = true;
         slot.stored =
             after.map(|(entity, Derived { expires_us, cell })| Stored { entity, expires_us, cell, measures });
@@ -192,7 +183,7 @@ impl<'a> Batch<'a> {
 
     /// What has to be written.
     pub(crate) fn finish(self) -> Plan {
-        let mut plan = Plan { events: self.events, ..Plan::default() };
+        let mut plan = Plan { events: self.events, causes: self.causes, ..Plan::default() };
         for (key, slots) in self.groups {
             if !slots.iter().any(|slot| slot.changed) {
                 continue;
@@ -242,7 +233,7 @@ fn target(slots: &[Slot], write: &Write, now_us: i64) -> Result<Option<usize>, E
     Ok(found)
 }
 
-fn repeated(stored: Option<&Stored>, measure_id: Option<&super::MeasureId>) -> Option<Applied> {
+fn repeated(stored: Option<&Stored>, measure_id: Option<&MeasureId>) -> Option<Applied> {
     let stored = stored?;
     stored.measures.contains(measure_id?).then(|| Applied {
         entity_type: (*stored.entity.entity_type).to_owned(),
@@ -253,15 +244,12 @@ fn repeated(stored: Option<&Stored>, measure_id: Option<&super::MeasureId>) -> O
 }
 
 /// The measure ids of the entity after the change: the last ones, oldest first.
-fn remember(
+pub(crate) fn remember(
     before: Option<Stored>,
-    measure_id: Option<super::MeasureId>,
-    alteration: Alteration,
-) -> Vec<super::MeasureId> {
-    let mut measures = match alteration {
-        Alteration::Create => Vec::new(),
-        _ => before.map(|stored| stored.measures).unwrap_or_default(),
-    };
+    measure_id: Option<MeasureId>,
+    is_new: bool,
+) -> Vec<MeasureId> {
+    let mut measures = before.filter(|_| !is_new).map(|stored| stored.measures).unwrap_or_default();
     measures.extend(measure_id);
     let surplus = measures.len().saturating_sub(MEASURE_IDS_KEPT);
     measures.drain(..surplus);
@@ -279,14 +267,19 @@ fn finished(outcome: &Outcome, version: i64, slot: &Slot, created: bool) -> Resu
 
 /// What follows from an entity's attributes.
 #[derive(Clone, Copy)]
-struct Derived {
-    expires_us: Option<i64>,
-    cell: Option<i64>,
+pub(crate) struct Derived {
+    pub(crate) expires_us: Option<i64>,
+    pub(crate) cell: Option<i64>,
 }
 
 impl Derived {
     fn of(stored: &Stored) -> Self {
         Self { expires_us: stored.expires_us, cell: stored.cell }
+    }
+
+    pub(crate) fn from(entity: &Entity) -> Self {
+        let cell = entity.location().as_ref().map(ngsi::geo::cell_of);
+        Self { expires_us: entity.expires_us(), cell }
     }
 }
 
@@ -327,9 +320,8 @@ fn change_whole(
     let written = entity.filter(|_| outcome.alteration.is_some());
     let after = match written {
         Some(entity) => {
-            let cell = entity.location().as_ref().map(ngsi::geo::cell_of);
             let text = EntityText::of(&entity).map_err(|error| no_json(&error))?;
-            Some((text, Derived { expires_us: entity.expires_us(), cell }))
+            Some((text, Derived::from(&entity)))
         }
         None => None,
     };

@@ -9,7 +9,7 @@ use ngsi::{EntityText, EntityUpdate, UpdateAction, UpdateOptions, update::DEFAUL
 use scope::Scope;
 use service_kit::RequestContext;
 
-pub(crate) use batch::{Batch, GroupKey, Limits, Plan, PlannedRow, Slot};
+pub(crate) use batch::{Batch, Derived, GroupKey, Limits, Plan, PlannedRow, Slot, remember};
 pub(crate) use event::event_key;
 
 /// Set by the sender of a measure: applied at most once for its entity.

@@ -97,14 +97,23 @@ async fn the_token_of_a_request_goes_to_its_receivers_and_is_nowhere_in_clear() 
         assert_eq!(one.header("x-auth-token"), Some("s3cret-t0ken"));
     }
     broker.until(&dead, |body| body["notification"]["failsCounter"].is_number()).await;
-    for file in std::fs::read_dir(broker.data_dir()).unwrap() {
-        let file = file.unwrap().path();
+    let mut files = Vec::new();
+    list_files(broker.data_dir(), &mut files);
+    assert!(files.iter().any(|file| file.extension().is_some_and(|ending| ending == "journal")));
+    for file in files {
         let bytes = std::fs::read(&file).unwrap();
         let found = bytes.windows(12).any(|window| window == b"s3cret-t0ken");
         assert!(!found, "the token is in {}", file.display());
     }
     broker.expect(request("PATCH /v2/entities/E1/attrs").json(r#"{"a":{"value":2}}"#), 204, "").await;
     assert_eq!(sink.next().await.header("x-auth-token"), None);
+}
+
+fn list_files(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list_files(&path, files) } else { files.push(path) }
+    }
 }
 
 #[tokio::test]

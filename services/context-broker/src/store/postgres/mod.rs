@@ -25,7 +25,8 @@ use sqlx::PgPool;
 use store::{GroupCommitShards, PostgresConfig, StoreError, group_commit::GroupCommitOptions};
 
 use super::{
-    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema,
+    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, StoreGauges, SystemStore, WakeSlot,
+    schema,
 };
 use crate::{
     error::WriteError,
@@ -229,7 +230,7 @@ impl SystemStore for PostgresStore {
         Ok(super::row::tenants(rows))
     }
 
-    fn cache_bytes(&self) -> Option<u64> {
+    fn gauges(&self) -> Option<StoreGauges> {
         None
     }
 }

@@ -1,6 +1,7 @@
-//! Committed entities in memory, bounded by bytes. Right because this process alone writes the file.
+//! Entities as their rows have them, in memory, bounded by bytes. Right because this process alone writes the file; what is
+//! newer than the rows is in the overlay, where one looks first.
 //!
-//! The writer puts what it committed; a reader puts what it read only if nothing of that key was committed since it
+//! The applier puts what it wrote; a reader puts what it read only if nothing of that key was committed since it
 //! began to read. Both happen under the key's stripe, so that an old value never replaces a newer one.
 
 use std::{
@@ -66,7 +67,7 @@ impl EntityCache {
         }
     }
 
-    /// Keeps what the writer committed.
+    /// Keeps what the applier wrote.
     pub(super) fn put(&self, key: IdKey, group: Arc<[Stored]>) {
         let mut commits = self.stripe(&key).lock();
         *commits += 1;
@@ -78,14 +79,6 @@ impl EntityCache {
         let mut commits = self.stripe(key).lock();
         *commits += 1;
         self.entities.invalidate(key);
-    }
-
-    /// Forgets everything: the outcome of a commit is not known.
-    pub(super) fn clear(&self) {
-        for stripe in &self.commits {
-            *stripe.lock() += 1;
-        }
-        self.entities.invalidate_all();
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -126,7 +119,5 @@ mod tests {
         let ticket = cache.ticket(&key("a"));
         cache.fill(ticket, key("a"), Arc::new([Stored::sample("a", 1)]));
         assert_eq!(cache.get(&key("a")).unwrap()[0].entity.version, 1);
-        cache.clear();
-        assert!(cache.get(&key("a")).is_none());
     }
 }

@@ -1,19 +1,29 @@
-//! The store of one process: a SQLite file that nobody else writes, with committed entities kept in memory.
+//! The store of one process: a journal and a SQLite file that nobody else writes, with entities kept in memory.
 //!
 //! ```text
-//! apply ─► GroupCommit ─► writer ─► [cache] ─► one transaction ─► [cache] ─► answers
-//! find ──────────────────────────► [cache] ─► Finder ─► reader connection, one statement for all who wait
-//! list, scan, count ────────────────────────► reader connection
+//! apply ─► GroupCommit ─► writer ─► journal: durable ─► overlay ─► answers
+//!                                                        └─► applier ─► one transaction of many changes ─► cache
+//! find ──► overlay, else cache, else Finder ─► reader connection, one statement for all who wait
+//! list, scan, count ─► overlay.settle() ─────► reader connection
 //! ```
+//!
+//! Invariants
+//! - The rows are what the journal made of them up to its entry `sequence.journal`, in the same transaction.
+//! - What is newer is in the overlay; so is what a start finds in the journal and not in the rows.
 
+mod applier;
 mod cache;
 mod condition;
 mod finder;
 mod index;
+#[cfg(test)]
+mod journal_tests;
+mod overlay;
 mod packed;
 #[cfg(test)]
 mod plans;
 mod reader;
+mod recovery;
 mod sorted;
 mod subscriptions;
 mod writer;
@@ -21,23 +31,27 @@ mod writer;
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use bus::OutboxDb;
+use bus::{Journal, OutboxDb};
 use ngsi::{EntityText, geo::CellRange, query::OrderKey};
 use parking_lot::RwLock;
 use scope::{PathPattern, QueryScope, Tenant};
 use service_kit::{Clock, Tasks};
 use store::{GroupCommit, SqlitePools, StoreError, group_commit::GroupCommitOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, SystemStore, WakeSlot, schema,
+    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, StoreGauges, SystemStore, WakeSlot,
+    schema,
 };
 use crate::{
     error::WriteError,
     subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
     update::{Applied, Limits, Write},
 };
+use applier::{Applier, Relayed};
 use cache::EntityCache;
 use finder::Finder;
+use overlay::Overlay;
 use writer::Writer;
 
 /// How the store is opened.
@@ -50,6 +64,8 @@ pub struct SqliteOptions {
     /// Indexes on attributes.
     pub indexes: Vec<AttributeIndex>,
     pub group_commit: GroupCommitOptions,
+    /// Whether the bus reads events from the journal; they go to the outbox otherwise.
+    pub reads_journal: bool,
 }
 
 /// The epochs of all tenants, as committed.
@@ -58,6 +74,8 @@ type Epochs = Arc<RwLock<HashMap<Tenant, i64>>>;
 pub struct SqliteStore {
     pools: SqlitePools,
     cache: Arc<EntityCache>,
+    overlay: Arc<Overlay>,
+    journal: Journal,
     commit: GroupCommit<Writer>,
     finder: GroupCommit<Finder>,
     epochs: Epochs,
@@ -81,19 +99,37 @@ impl SqliteStore {
         let epochs: Epochs = Arc::new(RwLock::new(known.into_iter().collect()));
         let wake = WakeSlot::default();
         let limits = Limits { max_entity_bytes: options.max_entity_bytes };
-        let writer = Writer::open(writer::Parts {
+        let recovered = recovery::open(file, &pools, options.reads_journal).await?;
+        let (journal, overlay) = (recovered.journal, Arc::new(recovered.overlay));
+        let applier = Applier {
             pools: pools.clone(),
             cache: cache.clone(),
+            overlay: overlay.clone(),
+            journal: journal.clone(),
+            relayed: (!options.reads_journal).then(|| Relayed { wake: wake.clone() }),
+        };
+        applier.apply().await?;
+        let parts = writer::Parts {
+            pools: pools.clone(),
+            cache: cache.clone(),
+            overlay: overlay.clone(),
             epochs: epochs.clone(),
             clock: clock.clone(),
-            wake: wake.clone(),
+            wake: options.reads_journal.then(|| wake.clone()),
             limits,
-        })
-        .await?;
+        };
+        let writer = Writer::new(parts, recovered.appender);
         let (commit, work) = GroupCommit::new(Arc::new(writer), options.group_commit);
         let stop = tasks.stop_token();
+        let last_commit = CancellationToken::new();
+        let committed = last_commit.clone();
         tasks.spawn("context-broker.commit", async move {
             work.run(stop).await;
+            last_commit.cancel();
+            Ok::<_, StoreError>(())
+        });
+        tasks.spawn("context-broker.apply", async move {
+            applier.run(committed).await;
             Ok::<_, StoreError>(())
         });
         let finder = Finder { pools: pools.clone(), cache: cache.clone() };
@@ -103,8 +139,12 @@ impl SqliteStore {
             work.run(stop).await;
             Ok::<_, StoreError>(())
         });
-        let outbox = OutboxDb::Sqlite(pools.clone());
-        let store = Self { pools, cache, commit, finder, epochs, clock, indexes: options.indexes };
+        let outbox = match options.reads_journal {
+            true => OutboxDb::Journal(journal.clone(), pools.clone()),
+            false => OutboxDb::Sqlite(pools.clone()),
+        };
+        let store =
+            Self { pools, cache, overlay, journal, commit, finder, epochs, clock, indexes: options.indexes };
         Ok(Opened { store, outbox, wake })
     }
 }
@@ -131,6 +171,7 @@ impl ContextStore for SqliteStore {
         offset: u64,
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        self.overlay.settle().await?;
         self.list_rows(scope, selection, offset, limit).await
     }
 
@@ -141,6 +182,7 @@ impl ContextStore for SqliteStore {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        self.overlay.settle().await?;
         self.scan_rows(scope, selection, after, limit).await
     }
 
@@ -151,6 +193,7 @@ impl ContextStore for SqliteStore {
         cells: &[CellRange],
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        self.overlay.settle().await?;
         self.located_rows(scope, selection, cells, limit).await
     }
 
@@ -160,6 +203,7 @@ impl ContextStore for SqliteStore {
         selection: &Selection,
         limit: u32,
     ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
+        self.overlay.settle().await?;
         self.indexed_rows(scope, selection, limit).await
     }
 
@@ -170,10 +214,12 @@ impl ContextStore for SqliteStore {
         order: &[OrderKey],
         page: (u64, u32),
     ) -> Result<Option<Vec<Arc<EntityText>>>, StoreError> {
+        self.overlay.settle().await?;
         self.sorted_rows(scope, selection, order, page).await
     }
 
     async fn count(&self, scope: &QueryScope, selection: &Selection) -> Result<u64, StoreError> {
+        self.overlay.settle().await?;
         self.count_rows(scope, selection).await
     }
 
@@ -246,7 +292,12 @@ impl SystemStore for SqliteStore {
     async fn subscription_epochs(&self) -> Result<Vec<(Tenant, i64)>, StoreError> {
         Ok(self.epochs.read().iter().map(|(tenant, epoch)| (tenant.clone(), *epoch)).collect())
     }
-    fn cache_bytes(&self) -> Option<u64> {
-        Some(self.cache.bytes())
+
+    fn gauges(&self) -> Option<StoreGauges> {
+        Some(StoreGauges {
+            cache_bytes: self.cache.bytes(),
+            journal_bytes: self.journal.bytes(),
+            unapplied: self.overlay.waiting(),
+        })
     }
 }

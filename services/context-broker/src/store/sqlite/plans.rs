@@ -17,6 +17,7 @@ async fn open(dir: &tempfile::TempDir) -> SqliteStore {
         max_entity_bytes: 1 << 20,
         indexes: Vec::new(),
         group_commit: GroupCommitOptions::default(),
+        reads_journal: true,
     };
     let clock = Arc::new(SystemClock);
     SqliteStore::open(&dir.path().join("plans.db"), options, clock, &Tasks::new()).await.unwrap().store

@@ -38,7 +38,7 @@ impl SqliteStore {
         entity_type: Option<&str>,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let key = IdKey { tenant: scope.tenant.clone(), id: id.into() };
-        let group = match self.cache.get(&key) {
+        let group = match self.overlay.get(&key).or_else(|| self.cache.get(&key)) {
             Some(group) => group,
             None => self.finder.submit(key).await?,
         };
@@ -159,6 +159,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn sweep_rows(&self, now_us: i64) -> Result<u64, StoreError> {
+        self.overlay.settle().await?;
         let gone: Vec<(String, String)> = sqlx::query_as(
             "DELETE FROM entity WHERE rowid IN (SELECT rowid FROM entity WHERE expires_us IS NOT NULL \
              AND expires_us <= ? ORDER BY expires_us LIMIT ?) RETURNING tenant, id",

@@ -1,0 +1,179 @@
+//! The writing end: one thread that writes and synchronises, because that blocks.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use store::StoreError;
+use tokio::sync::oneshot;
+
+use super::{Segment, Shared, frame, segment};
+use crate::Outgoing;
+
+/// A segment that is longer takes no more frames.
+const SEGMENT_BYTES: u64 = 8 << 20;
+/// Zeros are written this far ahead.
+const AHEAD: u64 = 1 << 20;
+
+/// Why nothing was appended, or why that is not known.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing was written; the same may succeed later.
+    #[error(transparent)]
+    NotWritten(StoreError),
+    /// The disk failed in the middle, and it could not be undone: after a restart it may be there or not. Until it can be
+    /// undone nothing else is appended.
+    #[error("the journal does not know whether it was written: {0}")]
+    Unknown(StoreError),
+}
+
+/// The one who appends.
+#[derive(Debug)]
+pub struct Appender {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Job {
+    frame: Vec<u8>,
+    first: i64,
+    next: i64,
+    time_us: i64,
+    answer: oneshot::Sender<Result<(), AppendError>>,
+}
+
+impl Appender {
+    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (jobs, received) = mpsc::channel::<Job>();
+        let mut file = Active { shared: shared.clone(), file: None, unsure: false };
+        thread::Builder::new().name("journal".into()).spawn(move || {
+            for mut job in received {
+                let outcome = file.append(&mut job);
+                job.answer.send(outcome).ok();
+            }
+        })?;
+        Ok(Self { shared, jobs })
+    }
+
+    /// Appends records (at least one), each with a note for the owner; answers the offset of the last one. They are durable
+    /// then, and readers find them. `&mut`: one call at a time.
+    pub async fn append<'a>(
+        &mut self,
+        time_us: i64,
+        entries: impl ExactSizeIterator<Item = (&'a Outgoing, &'a [u8])>,
+    ) -> Result<i64, AppendError> {
+        let first = self.shared.state.lock().next;
+        let next = first.saturating_add(i64::try_from(entries.len()).unwrap_or(i64::MAX));
+        let frame = frame::encode(first, time_us, entries);
+        let (answer, outcome) = oneshot::channel();
+        let ended = || AppendError::Unknown(StoreError::Unavailable("the journal's thread has ended".into()));
+        self.jobs.send(Job { frame, first, next, time_us, answer }).map_err(|_| ended())?;
+        outcome.await.map_err(|_| ended())??;
+        Ok(next - 1)
+    }
+}
+
+/// The newest segment.
+struct Active {
+    shared: Arc<Shared>,
+    /// None until the first entry of this process.
+    file: Option<Open>,
+    /// A frame of unknown fate lies at the end.
+    unsure: bool,
+}
+
+struct Open {
+    file: File,
+    seed: u64,
+    /// Where the next frame goes.
+    place: u64,
+    /// Up to here the file is as long, and durable as zeros.
+    zeroed: u64,
+}
+
+impl Active {
+    fn append(&mut self, job: &mut Job) -> Result<(), AppendError> {
+        let length = job.frame.len() as u64;
+        self.make_room(job, length).map_err(AppendError::NotWritten)?;
+        let Some(open) = &mut self.file else {
+            return Err(AppendError::NotWritten(StoreError::Internal("the journal has no segment".into())));
+        };
+        frame::seal(&mut job.frame, open.seed, open.place);
+        let written = open.file.write_all_at(&job.frame, open.place).and_then(|()| open.file.sync_data());
+        if let Err(error) = written {
+            let error = segment::io_error(&self.shared.dir, &error);
+            self.unsure = true;
+            return Err(match self.undo() {
+                Ok(()) => AppendError::NotWritten(error),
+                Err(_) => AppendError::Unknown(error),
+            });
+        }
+        let place = open.place;
+        open.place += length;
+        let mut state = self.shared.state.lock();
+        state.next = job.next;
+        if let Some(mut newest) = state.segments.last_entry() {
+            let segment = newest.get_mut();
+            segment.mark(job.first, place);
+            segment.end = place + length;
+            segment.last_us = job.time_us;
+        }
+        Ok(())
+    }
+
+    /// Takes a frame of unknown fate away.
+    fn undo(&mut self) -> io::Result<()> {
+        if let Some(open) = self.file.as_ref().filter(|_| self.unsure) {
+            open.file.write_all_at(&[0; frame::HEADER], open.place)?;
+            open.file.sync_data()?;
+        }
+        self.unsure = false;
+        Ok(())
+    }
+
+    /// Sees to it that a frame of `length` bytes meets zeros.
+    fn make_room(&mut self, job: &Job, length: u64) -> Result<(), StoreError> {
+        let dir = self.shared.dir.clone();
+        let failed = |error: io::Error| segment::io_error(&dir, &error);
+        self.undo().map_err(failed)?;
+        if self.file.as_ref().is_none_or(|open| open.place > SEGMENT_BYTES) {
+            self.begin(job).map_err(failed)?;
+        }
+        let Some(open) = &mut self.file else { return Ok(()) };
+        let end = open.place + length;
+        if end > open.zeroed {
+            // Behind the end there may be what was left of a write that failed: all of it becomes zeros.
+            let zeros = vec![0; usize::try_from(end + AHEAD - open.place).unwrap_or_default()];
+            open.file
+                .write_all_at(&zeros, open.place)
+                .and_then(|()| open.file.sync_data())
+                .map_err(failed)?;
+            open.zeroed = end + AHEAD;
+        }
+        Ok(())
+    }
+
+    /// Begins a segment. One that this process did not begin is left as it is, so that its end is never written over.
+    fn begin(&mut self, job: &Job) -> io::Result<()> {
+        if let Some(full) = self.file.take() {
+            // Gives back the zeros; whoever reads it stops at the last frame anyway.
+            full.file.set_len(full.place).ok();
+        }
+        let path = segment::path(&self.shared.dir, job.first);
+        // One of this name holds no entry: the process that made it ended before the first.
+        let empty = self.shared.state.lock().segments.remove(&job.first);
+        if empty.is_some() {
+            std::fs::remove_file(&path)?;
+        }
+        let seed = rand::random();
+        let file = segment::create(&path, job.first, seed)?;
+        let begun = Segment::new(path, job.first, job.time_us);
+        self.shared.state.lock().segments.insert(job.first, begun);
+        self.file = Some(Open { file, seed, place: segment::START, zeroed: segment::START });
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+use std::{io::Write, os::unix::fs::FileExt};
+
+use proptest::prelude::*;
+use scope::Tenant;
+
+use super::*;
+
+fn outgoing(text: &str) -> Outgoing {
+    Outgoing {
+        tenant: Tenant::default(),
+        key: Bytes::from_static(b"k"),
+        payload: Bytes::copy_from_slice(text.as_bytes()),
+        headers: vec![("name".into(), "value".into())],
+    }
+}
+
+async fn append(appender: &mut Appender, texts: &[&str]) -> i64 {
+    let records: Vec<Outgoing> = texts.iter().copied().map(outgoing).collect();
+    appender.append(7, records.iter().map(|record| (record, b"note".as_slice()))).await.unwrap()
+}
+
+fn texts(journal: &Journal, from: i64) -> Vec<(i64, String)> {
+    let entries = journal.read(from, usize::MAX, usize::MAX).unwrap();
+    let text = |entry: &Entry| String::from_utf8(entry.record.payload.to_vec()).unwrap();
+    entries.iter().map(|entry| (entry.offset, text(entry))).collect()
+}
+
+fn pairs(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
+    expected.iter().map(|(offset, text)| (*offset, (*text).to_owned())).collect()
+}
+
+fn only_file(dir: &Path) -> PathBuf {
+    let mut files = segment::list(dir).unwrap();
+    assert_eq!(files.len(), 1);
+    files.remove(0).1
+}
+
+#[tokio::test]
+async fn what_was_appended_is_read_from_any_offset_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (journal, mut appender) = Journal::open(&path, 0).unwrap();
+    assert_eq!((journal.first(), journal.next()), (1, 1));
+    assert!(texts(&journal, 0).is_empty());
+    assert_eq!(append(&mut appender, &["a", "b"]).await, 2);
+    assert_eq!(append(&mut appender, &["c"]).await, 3);
+    for _ in 0..3 {
+        let journal = Journal::open(&path, 1).unwrap().0;
+        assert_eq!(texts(&journal, 0), pairs(&[(1, "a"), (2, "b"), (3, "c")]));
+        assert_eq!(texts(&journal, 2), pairs(&[(2, "b"), (3, "c")]));
+        assert!(texts(&journal, 4).is_empty());
+        let first = &journal.read(1, 1, usize::MAX).unwrap()[0];
+        assert_eq!((first.time_us, &first.note[..]), (7, b"note".as_slice()));
+        assert_eq!(first.record.headers, [("name".to_owned(), "value".to_owned())]);
+        assert_eq!(journal.read(1, 9, 1).unwrap().len(), 1, "no more after the bytes");
+    }
+    let (journal, mut appender) = Journal::open(&path, 3).unwrap();
+    assert_eq!(append(&mut appender, &["d"]).await, 4);
+    assert_eq!(texts(&journal, 3), pairs(&[(3, "c"), (4, "d")]));
+}
+
+#[tokio::test]
+async fn it_goes_on_in_the_next_file_and_forgets_whole_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    let large = "x".repeat(1 << 20);
+    for _ in 0..20 {
+        append(&mut appender, &[&large, "small"]).await;
+    }
+    let starts: Vec<i64> = segment::list(dir.path()).unwrap().into_iter().map(|(first, _)| first).collect();
+    assert_eq!(starts.len(), 3);
+    let all: Vec<i64> = texts(&journal, 1).into_iter().map(|(offset, _)| offset).collect();
+    assert_eq!(all, (1..=40).collect::<Vec<_>>());
+    let reopened = Journal::open(dir.path(), 0).unwrap().0;
+    assert_eq!(texts(&reopened, 0).len(), 40);
+
+    let keep = Forget { read: 0, before_us: 0, soft_bytes: u64::MAX, hard_bytes: u64::MAX };
+    let bytes = journal.bytes();
+    // Not read; read but young and small; read and old, but needed by the owner.
+    assert_eq!(journal.forget(Forget { before_us: i64::MAX, soft_bytes: 0, ..keep }).unwrap(), 0);
+    assert_eq!(journal.forget(Forget { read: i64::MAX, ..keep }).unwrap(), 0);
+    journal.set_floor(starts[1] - 1);
+    assert_eq!(journal.forget(Forget { read: i64::MAX, before_us: i64::MAX, ..keep }).unwrap(), 0);
+    assert_eq!((journal.first(), journal.bytes()), (1, bytes));
+    // Read, not old, but too large.
+    journal.set_floor(i64::MAX);
+    assert_eq!(journal.forget(Forget { read: starts[1], soft_bytes: 0, ..keep }).unwrap(), 0);
+    assert_eq!(journal.first(), starts[1]);
+    assert_eq!(texts(&journal, 0)[0].0, starts[1], "what was forgotten is passed over");
+    // Beyond the hard limit it goes unread; the newest stays.
+    let lost = journal.forget(Forget { read: starts[1] + 1, hard_bytes: 0, ..keep }).unwrap();
+    assert_eq!(lost, u64::try_from(starts[2] - starts[1] - 1).unwrap());
+    assert_eq!(journal.first(), starts[2]);
+    assert_eq!(texts(&journal, 0).last().unwrap().0, 40);
+}
+
+#[tokio::test]
+async fn damage_that_no_kill_leaves_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    append(&mut appender, &["first"]).await;
+    append(&mut appender, &["second"]).await;
+    append(&mut appender, &["third"]).await;
+    let file = fs::File::options().write(true).open(only_file(dir.path())).unwrap();
+    file.write_all_at(b"!", segment::START + 40).unwrap();
+    let error = Journal::open(dir.path(), 0).unwrap_err();
+    assert!(matches!(&error, StoreError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("00001.journal"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_behind_its_owner_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    append(&mut appender, &["old"]).await;
+    let (journal, mut appender) = Journal::open(dir.path(), 9).unwrap();
+    assert!(texts(&journal, 0).is_empty());
+    assert_eq!(append(&mut appender, &["new"]).await, 10);
+    assert_eq!(texts(&journal, 0), pairs(&[(10, "new")]));
+    assert!(dir.path().join(format!("{:020}.journal.orphan", 1)).exists());
+}
+
+#[tokio::test]
+async fn a_file_that_was_never_finished_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    append(&mut appender, &["one"]).await;
+    fs::File::create(segment::path(dir.path(), 2)).unwrap().write_all(b"tmjrnl").unwrap();
+    let (journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    assert_eq!(append(&mut appender, &["two"]).await, 2);
+    assert_eq!(texts(&journal, 1), pairs(&[(1, "one"), (2, "two")]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// A kill or a power cut: of the last frame any part may have reached the disk, in any order of its sectors.
+    #[test]
+    fn a_torn_last_frame_takes_nothing_else_with_it(
+        kept in proptest::collection::vec(any::<bool>(), 8),
+        size in 1_usize..3000,
+        cut in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
+            append(&mut appender, &["a", "b"]).await;
+            append(&mut appender, &["c"]).await;
+            let before = Journal::open(dir.path(), 0).unwrap().0.bytes();
+            let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
+            drop(appender);
+            let path = only_file(dir.path());
+            let seed = Scan::open(&path, 1, segment::START, u64::MAX).unwrap().unwrap().seed;
+            let text = "t".repeat(size);
+            let record = outgoing(&text);
+            let mut torn = frame::encode(4, 8, [(&record, b"".as_slice())].into_iter());
+            frame::seal(&mut torn, seed, before);
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let mut all_there = true;
+            for (sector, kept) in torn.chunks_mut(512).zip(&kept) {
+                if !kept {
+                    all_there = false;
+                    sector.fill(0);
+                }
+            }
+            if cut {
+                all_there = false;
+                torn.pop();
+            }
+            file.write_all_at(&torn, before).unwrap();
+            let (journal, mut again) = Journal::open(dir.path(), 0).unwrap();
+            let mut expected = pairs(&[(1, "a"), (2, "b"), (3, "c")]);
+            if all_there {
+                expected.push((4, text.clone()));
+            }
+            prop_assert_eq!(texts(&journal, 1), expected.clone());
+            appender = {
+                let last = append(&mut again, &["next"]).await;
+                expected.push((last, "next".into()));
+                again
+            };
+            prop_assert_eq!(texts(&journal, 1), expected.clone());
+            drop(appender);
+            prop_assert_eq!(texts(&Journal::open(dir.path(), 0).unwrap().0, 1), expected);
+            Ok(())
+        })?;
+    }
+}
