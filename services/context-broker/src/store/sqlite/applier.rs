@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Changes gather for so long, unless somebody wants to read rows.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(200);
 /// Pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
