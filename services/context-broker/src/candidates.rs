@@ -6,7 +6,11 @@
 
 use std::sync::Arc;
 
-use ngsi::{Entity, EntityText, geo::GeoQuery, query::EntityQuery};
+use ngsi::{
+    Entity, EntityText,
+    geo::{CellRange, GeoQuery},
+    query::EntityQuery,
+};
 use scope::QueryScope;
 use store::StoreError;
 
@@ -48,16 +52,43 @@ pub(crate) async fn page(
         found.retain(|entity| query.matches(entity));
         return Ok(Some(cut(found, query)));
     };
-    // The nearest are enough when they come first and the rest need not be counted.
-    if let Some(nearest) = geo.nearest().filter(|_| query.order_by.is_empty() && !query.count)
-        && let Some(found) = nearest_of(store, scope, selection, query, geo, nearest).await?
-    {
-        return page_of(found, query).await.map(Some);
+    // The nearest are enough when they come first and the rest need not be read.
+    if let Some(nearest) = geo.nearest().filter(|_| query.order_by.is_empty()) {
+        let total = match query.count {
+            true => total(store, scope, selection, query, geo).await?,
+            false => None,
+        };
+        if total.is_some() == query.count
+            && let Some(found) = nearest_of(store, scope, selection, query, geo, nearest).await?
+        {
+            return page_of(found, query, total).await.map(Some);
+        }
     }
     match matching(store, scope, selection, query, geo, MOST_CANDIDATES).await? {
-        Some(found) => page_of(found, query).await.map(Some),
+        Some(found) => {
+            let total = query.count.then_some(found.len() as u64);
+            page_of(found, query, total).await.map(Some)
+        }
         None => Ok(None),
     }
+}
+
+/// How many are within the circle: those on its border are looked at, the others counted in the index. None: there are too
+/// many, or more than a place is asked for.
+async fn total(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    selection: &Selection,
+    query: &EntityQuery,
+    geo: &GeoQuery,
+) -> Result<Option<u64>, StoreError> {
+    let Some(cover) = geo.cover().filter(|_| query.is_plain()) else { return Ok(None) };
+    let inside = store.count_located(scope, selection, &cover.inside, MOST_CANDIDATES).await?;
+    if inside >= MOST_CANDIDATES.into() {
+        return Ok(None);
+    }
+    let border = matching_in(store, scope, selection, query, (geo, cover.border), MOST_CANDIDATES).await?;
+    Ok(border.map(|border| inside + border.len() as u64))
 }
 
 /// An entity that is where the query says.
@@ -125,6 +156,18 @@ async fn matching(
     most: u32,
 ) -> Result<Option<Vec<Located>>, StoreError> {
     let Some(cells) = place.cells() else { return Ok(None) };
+    matching_in(store, scope, selection, query, (place, cells), most).await
+}
+
+/// Those of them that are in some cells.
+async fn matching_in(
+    store: &dyn ContextStore,
+    scope: &QueryScope,
+    selection: &Selection,
+    query: &EntityQuery,
+    (place, cells): (&GeoQuery, Vec<CellRange>),
+    most: u32,
+) -> Result<Option<Vec<Located>>, StoreError> {
     let found = store.located(scope, selection, &cells, most).await?;
     if found.len() >= most as usize {
         return Ok(None);
@@ -161,12 +204,15 @@ fn located(
 }
 
 /// The page of what was found, in the order that the query asks for.
-async fn page_of(mut found: Vec<Located>, query: &EntityQuery) -> Result<Page, StoreError> {
+async fn page_of(
+    mut found: Vec<Located>,
+    query: &EntityQuery,
+    total: Option<u64>,
+) -> Result<Page, StoreError> {
     if !query.order_by.is_empty() {
         let found = decode_all(found.into_iter().map(|located| located.entity).collect()).await?;
         return Ok(cut(found, query));
     }
-    let total = query.count.then_some(found.len() as u64);
     // As `EntityQuery::sort` does.
     found.sort_unstable_by(|a, b| {
         let tie = |entity: &EntityText| (entity.created_us, entity.id.clone(), entity.entity_type.clone());

@@ -5,6 +5,8 @@
 //! number = path of two bits per level, then a one, then zeros:   level 2 of 3   01 10 | 1 00
 //! ```
 
+use std::collections::BTreeSet;
+
 use super::shape::{Bounds, Position, Shape};
 
 /// Quarterings: cells of less than a metre.
@@ -28,44 +30,106 @@ fn cell_around(bounds: &Bounds) -> i64 {
     number(low, level)
 }
 
-/// The numbers of the cells in which a shape that meets one of `places` may be.
-pub(super) fn covering(places: &[Bounds]) -> Vec<CellRange> {
-    let mut ranges = Vec::new();
-    for bounds in places {
-        cover(bounds, &mut ranges);
-    }
-    merged(ranges)
+/// A quarter of a quarter … of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cell {
+    level: u32,
+    /// Column and row among those of its level.
+    at: (u64, u64),
 }
 
-fn cover(bounds: &Bounds, ranges: &mut Vec<CellRange>) {
-    let low = square(Position::new(bounds.south, bounds.west));
-    let high = square(Position::new(bounds.north, bounds.east));
-    let mut level = LEVELS;
-    let at = |value: u64, level: u32| value >> (LEVELS - level);
-    while level > 0
-        && (at(high.0, level) - at(low.0, level)).max(at(high.1, level) - at(low.1, level)) >= COVER
-    {
-        level -= 1;
+impl Cell {
+    pub(super) fn number(self) -> i64 {
+        let (x, y) = self.at;
+        number((x << (LEVELS - self.level), y << (LEVELS - self.level)), self.level)
     }
-    for x in at(low.0, level)..=at(high.0, level) {
-        for y in at(low.1, level)..=at(high.1, level) {
-            let corner = (x << (LEVELS - level), y << (LEVELS - level));
-            let own = number(corner, level);
-            let reach = (1_i64 << (2 * (LEVELS - level))) - 1;
-            ranges.push((own - reach, own + reach));
-            // Shapes too large for this cell are in one of those around it.
-            ranges.extend((0..level).map(|above| (number(corner, above), number(corner, above))));
+
+    /// Its own number and those of all cells in it.
+    pub(super) fn range(self) -> CellRange {
+        let reach = (1_i64 << (2 * (LEVELS - self.level))) - 1;
+        (self.number() - reach, self.number() + reach)
+    }
+
+    /// Those that hold it.
+    pub(super) fn around(self) -> impl Iterator<Item = Self> {
+        let (x, y) = self.at;
+        (0..self.level)
+            .map(move |level| Self { level, at: (x >> (self.level - level), y >> (self.level - level)) })
+    }
+
+    /// Its four quarters; none: it is one of the smallest.
+    pub(super) fn quarters(self) -> Vec<Self> {
+        let (x, y) = (self.at.0 << 1, self.at.1 << 1);
+        let quarter = |at| Self { level: self.level + 1, at };
+        let is_smallest = self.level >= LEVELS;
+        if is_smallest {
+            Vec::new()
+        } else {
+            [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)].map(quarter).to_vec()
+        }
+    }
+
+    pub(super) fn bounds(self) -> Bounds {
+        let squares = (1_u64 << self.level) as f64;
+        let along = |column: u64, span: f64| (column as f64 / squares - 0.5) * span;
+        Bounds {
+            west: along(self.at.0, 360.0),
+            south: along(self.at.1, 180.0),
+            east: along(self.at.0 + 1, 360.0),
+            north: along(self.at.1 + 1, 180.0),
         }
     }
 }
 
-/// Neighbours are one number apart: that of a cell around both.
-fn merged(mut ranges: Vec<CellRange>) -> Vec<CellRange> {
+/// The cells of one level that meet one of `places`, few of them.
+pub(super) fn meeting(places: &[Bounds]) -> BTreeSet<Cell> {
+    let squares = places.iter().map(|bounds| {
+        let low = square(Position::new(bounds.south, bounds.west));
+        (low, square(Position::new(bounds.north, bounds.east)))
+    });
+    let squares: Vec<_> = squares.collect();
+    let is_few = |level: &u32| {
+        let cells = |low: u64, high: u64| (high >> (LEVELS - level)) - (low >> (LEVELS - level));
+        squares.iter().all(|(low, high)| cells(low.0, high.0).max(cells(low.1, high.1)) < COVER)
+    };
+    let level = (0..=LEVELS).rev().find(is_few).unwrap_or_default();
+    let at = |square: u64| square >> (LEVELS - level);
+    let rows = |low: (u64, u64), high: (u64, u64), x| (at(low.1)..=at(high.1)).map(move |y| (x, y));
+    squares
+        .iter()
+        .flat_map(|&(low, high)| (at(low.0)..=at(high.0)).flat_map(move |x| rows(low, high, x)))
+        .map(|at| Cell { level, at })
+        .collect()
+}
+
+/// The numbers of the cells in which a shape that meets one of `places` may be.
+pub(super) fn covering(places: &[Bounds]) -> Vec<CellRange> {
+    // Shapes too large for these cells are in one of those around them.
+    let alone = |cell: Cell| (cell.number(), cell.number());
+    let ranges = meeting(places)
+        .into_iter()
+        .flat_map(|cell| std::iter::once(cell.range()).chain(cell.around().map(alone)));
+    merged(ranges.collect())
+}
+
+/// The same numbers in fewer ranges. Neighbours are one number apart: that of a cell around both, or of none.
+pub(super) fn merged(ranges: Vec<CellRange>) -> Vec<CellRange> {
+    merged_if(ranges, |_| true)
+}
+
+/// The same without a number of any other cell.
+pub(super) fn merged_exactly(ranges: Vec<CellRange>) -> Vec<CellRange> {
+    merged_if(ranges, |between| between.trailing_zeros() % 2 == 1)
+}
+
+fn merged_if(mut ranges: Vec<CellRange>, may_take: impl Fn(i64) -> bool) -> Vec<CellRange> {
     ranges.sort_unstable();
     let mut merged: Vec<CellRange> = Vec::with_capacity(ranges.len());
     for (from, to) in ranges {
         match merged.last_mut() {
-            Some(last) if from <= last.1.saturating_add(2) => last.1 = last.1.max(to),
+            Some(last) if from <= last.1 + 1 || (from == last.1 + 2 && may_take(last.1 + 1)) => {
+                last.1 = last.1.max(to);
+            }
             _ => merged.push((from, to)),
         }
     }

@@ -16,6 +16,11 @@ pub(super) fn between(a: Position, b: Position) -> f64 {
     2.0 * EARTH_RADIUS * haversine.sqrt().min(1.0).asin()
 }
 
+/// Metres of so many degrees along a meridian.
+pub(super) fn metres(degrees: f64) -> f64 {
+    degrees.to_radians() * EARTH_RADIUS
+}
+
 impl Shape {
     /// Metres from `from` to the nearest position; 0 inside of a polygon.
     pub(super) fn distance(&self, from: Position) -> f64 {

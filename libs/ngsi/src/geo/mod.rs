@@ -9,6 +9,7 @@
 //! reach across the 180th meridian. Distances are those on the sphere.
 
 mod cell;
+mod cover;
 mod distance;
 mod outline;
 mod query;
@@ -21,5 +22,6 @@ mod all_pairs;
 mod property_test;
 
 pub use cell::{CellRange, cell_of};
+pub use cover::Cover;
 pub use query::{GeoQuery, Georel};
 pub use shape::{Bounds, Position, Shape};

@@ -94,6 +94,33 @@ proptest! {
     }
 
     #[test]
+    fn what_is_inside_of_a_cover_matches_and_what_matches_is_in_it(
+        locations in prop::collection::vec(prop_oneof![shape(position()), shape(grid())], 1..8),
+        nearby in prop::collection::vec((-1.5_f64..1.5, 0.0_f64..360.0), 1..20),
+        from in prop_oneof![position(), grid()],
+        max in prop_oneof![0.0_f64..1000.0, 0.0_f64..20_000_000.0],
+        min in prop_oneof![Just(0.0), 0.0_f64..1.0],
+    ) {
+        let degrees = (max / 111_000.0).min(60.0);
+        let nearby = nearby.into_iter().map(|(away, turn)| {
+            let (y, x) = turn.to_radians().sin_cos();
+            let latitude = (from.latitude + y * away * degrees).clamp(-90.0, 90.0);
+            Shape::Points(vec![Position::new(latitude, (from.longitude + x * away * degrees).clamp(-180.0, 180.0))])
+        });
+        let georel = format!("near;minDistance:{};maxDistance:{max}", min * max);
+        let query = GeoQuery::parse(&georel, "point", &coords(&[from])).unwrap();
+        let cover = query.cover().unwrap();
+        let ranges = |ranges: &[(i64, i64)], cell| ranges.iter().filter(|(low, high)| (*low..=*high).contains(&cell)).count();
+        for location in locations.into_iter().chain(nearby) {
+            let cell = cell_of(&location);
+            let (inside, border) = (ranges(&cover.inside, cell), ranges(&cover.border, cell));
+            prop_assert!(inside + border <= 1, "{inside} {border}");
+            prop_assert!(inside == 0 || query.holds(&location));
+            prop_assert!(inside + border == 1 || !query.holds(&location));
+        }
+    }
+
+    #[test]
     fn relations_agree_with_each_other(one in shape(grid()), two in shape(grid())) {
         let (first, second) = (Outline::of(one.clone()), Outline::of(two.clone()));
         prop_assert_eq!(second.intersects(&one), first.intersects(&two));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cell::{self, CellRange},
-    distance,
+    cover::Cover,
     outline::Outline,
     shape::{Position, Shape},
 };
@@ -12,6 +12,10 @@ use crate::{Entity, Error};
 
 /// Most positions in `coords`.
 const MAX_POSITIONS: usize = 1000;
+
+/// How often the cells on the border of a circle are quartered: to read what is there, and to count what is not.
+const TO_READ: u32 = 2;
+const TO_COUNT: u32 = 3;
 
 /// A geographic condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,11 +121,21 @@ impl GeoQuery {
     /// Where entities that match may be, as ranges of [`super::cell_of`]. None: anywhere.
     pub fn cells(&self) -> Option<Vec<CellRange>> {
         match (self.georel, self.outline.shape().positions().next()) {
-            (Georel::Near { max: Some(max), .. }, Some(from)) => {
-                Some(cell::covering(&distance::around(from, max)))
+            (Georel::Near { min, max: Some(max) }, Some(from)) => {
+                Some(Cover::of_ring(from, (min.unwrap_or_default(), max), TO_READ).all())
             }
             (Georel::Near { .. } | Georel::Disjoint, _) => None,
             _ => Some(cell::covering(&[self.outline.shape().bounds()])),
+        }
+    }
+
+    /// For a query about what is near, with an end: where entities match whatever they are, and where they may.
+    pub fn cover(&self) -> Option<Cover> {
+        match (self.georel, self.outline.shape().positions().next()) {
+            (Georel::Near { min, max: Some(max) }, Some(from)) => {
+                Some(Cover::of_ring(from, (min.unwrap_or_default(), max), TO_COUNT))
+            }
+            _ => None,
         }
     }
 }

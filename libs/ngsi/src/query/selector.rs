@@ -3,10 +3,7 @@
 use std::ops::Deref;
 
 use super::{Condition, Expression, OrderKey, OrderToken, Pattern, order};
-use crate::{
-    Entity,
-    geo::{CellRange, GeoQuery},
-};
+use crate::{Entity, geo::GeoQuery};
 
 /// Page size of a list without `limit`.
 pub const DEFAULT_LIMIT: usize = 20;
@@ -74,8 +71,6 @@ pub struct PushDown<'a> {
     pub ids: Option<Vec<&'a str>>,
     /// The entity's type is one of these.
     pub types: Option<Vec<&'a str>>,
-    /// The cell of the entity's location is in one of these ranges.
-    pub cells: Option<Vec<CellRange>>,
     /// Weaker than `q` and `mq`.
     pub conditions: Vec<Condition>,
     /// With the conditions on id and type nothing is left for [`EntityQuery::matches`]: the store may page and count by itself.
@@ -119,6 +114,16 @@ impl EntityQuery {
     }
 
     /// Conditions that every result meets, for a store's `WHERE`.
+    /// Whether the ids and types of [`EntityQuery::push_down`] and the place say it all.
+    pub fn is_plain(&self) -> bool {
+        let one_plain = match self.selectors.as_slice() {
+            [] => true,
+            [one] => !one.needs_patterns(),
+            _ => false,
+        };
+        one_plain && self.q.is_none() && self.mq.is_none()
+    }
+
     pub fn push_down(&self) -> PushDown<'_> {
         let union = |part: fn(&EntitySelector) -> &Vec<String>| {
             let restricted = !self.selectors.is_empty() && self.selectors.iter().all(|s| !part(s).is_empty());
@@ -130,17 +135,11 @@ impl EntityQuery {
                 all
             })
         };
-        let one_plain = match self.selectors.as_slice() {
-            [] => true,
-            [one] => !one.needs_patterns(),
-            _ => false,
-        };
         PushDown {
             ids: union(|s| &s.ids),
             types: union(|s| &s.types),
-            cells: self.geo.as_ref().and_then(GeoQuery::cells),
             conditions: self.q.iter().chain(&self.mq).flat_map(Expression::conditions).collect(),
-            complete: one_plain && self.q.is_none() && self.mq.is_none() && self.geo.is_none(),
+            complete: self.is_plain() && self.geo.is_none(),
         }
     }
 }
@@ -165,7 +164,6 @@ mod tests {
         let expected = PushDown {
             ids: Some(vec!["a", "b"]),
             types: Some(vec!["T"]),
-            cells: None,
             conditions: Vec::new(),
             complete: true,
         };
@@ -174,7 +172,7 @@ mod tests {
             EntityQuery { selectors: vec![selector(&[], &[], Some(".*"))], ..EntityQuery::default() };
         assert_eq!(
             everything.push_down(),
-            PushDown { ids: None, types: None, cells: None, conditions: Vec::new(), complete: true }
+            PushDown { ids: None, types: None, conditions: Vec::new(), complete: true }
         );
     }
 
@@ -184,13 +182,8 @@ mod tests {
             selectors: vec![selector(&["a"], &["T"], None), selector(&[], &["U"], Some("^b"))],
             ..EntityQuery::default()
         };
-        let expected = PushDown {
-            ids: None,
-            types: Some(vec!["T", "U"]),
-            cells: None,
-            conditions: Vec::new(),
-            complete: false,
-        };
+        let expected =
+            PushDown { ids: None, types: Some(vec!["T", "U"]), conditions: Vec::new(), complete: false };
         assert_eq!(query.push_down(), expected);
     }
 }

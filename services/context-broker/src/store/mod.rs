@@ -98,6 +98,15 @@ pub trait ContextStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError>;
 
+    /// How many [`ContextStore::located`] would find.
+    async fn count_located(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<u64, StoreError>;
+
     /// Entities of the selection that an index on an attribute finds, in no order: `limit` of them at most. `None`: no
     /// index serves its conditions.
     async fn indexed(

@@ -333,6 +333,8 @@ async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
         let found = bench.store.located(&s.exactly(), selection, &cells, limit).await.unwrap();
         let mut ids: Vec<String> = found.iter().map(|entity| entity.id.to_string()).collect();
         ids.sort();
+        let counted = bench.store.count_located(&s.exactly(), selection, &cells, limit).await.unwrap();
+        assert_eq!(counted, ids.len() as u64);
         ids.join(" ")
     };
     let any = Selection::default();
@@ -348,6 +350,7 @@ async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
     assert_eq!(located(&bench.reopen().await, &any, 10).await, "far");
     let elsewhere = bench.store.located(&scope("u", "/").exactly(), &any, &cells, 10).await.unwrap();
     assert!(elsewhere.is_empty());
+    assert_eq!(bench.store.count_located(&s.exactly(), &any, &[], 10).await.unwrap(), 0);
 }
 
 async fn what_a_query_means_is_among_what_its_conditions_find(bench: Bench) {

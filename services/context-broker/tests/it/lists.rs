@@ -169,5 +169,26 @@ async fn the_nearest_are_found_in_a_crowd_too() {
         (near("0", "&limit=2&idPattern=8$"), "C008 C018"),
     ] {
         assert_eq!(ids(&broker, &query).await, expected, "{query}");
+    } // What is counted without being read is as much as can be read.
+    for (georel, more, least) in [
+        ("maxDistance:15", "", 400),
+        ("maxDistance:15.02", "&type=C", 400),
+        ("minDistance:7.7;maxDistance:22", "", 400),
+        ("maxDistance:22", "&idPattern=8$", 60),
+        ("maxDistance:22", "&id=C004,S000,C009", 2),
+        ("maxDistance:0.4", "", 10),
+        ("maxDistance:300000", "&type=S,F", 300),
+    ] {
+        let near = format!("?georel=near;{georel}&geometry=point&coords=0,0&limit=1000{more}");
+        let all = ids(&broker, &near).await.split(' ').count();
+        for limit in [0, 2, 1000] {
+            let counted = format!("GET /v2/entities{near}&options=count")
+                .replace("limit=1000", &format!("limit={limit}"));
+            let reply = broker.send(request(&counted)).await;
+            assert_eq!(reply.header("fiware-total-count"), Some(&*all.to_string()), "{counted}");
+            let page: Vec<serde_json::Value> = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!(page.len(), limit.min(all), "{counted}");
+        }
+        assert!(all >= least, "{near}: {all}");
     }
 }

@@ -135,6 +135,16 @@ impl ContextStore for PostgresStore {
         self.located_rows(scope, selection, cells, limit).await
     }
 
+    async fn count_located(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        self.count_located_rows(scope, selection, cells, limit).await
+    }
+
     async fn indexed(
         &self,
         scope: &QueryScope,

@@ -86,8 +86,35 @@ impl PostgresStore {
         cells: &[CellRange],
         limit: u32,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        let mut query = QueryBuilder::new("");
+        self.push_located(&mut query, scope, selection, cells, (COLUMNS, limit));
+        self.fetch(query).await
+    }
+
+    pub(super) async fn count_located_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::new("SELECT count(*) FROM (");
+        self.push_located(&mut query, scope, selection, cells, ("1", limit));
+        query.push(") AS located");
+        let count: i64 = query.build_query_scalar().fetch_one(&self.pool).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    fn push_located(
+        &self,
+        query: &mut QueryBuilder<Postgres>,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        (columns, limit): (&str, u32),
+    ) {
         let (low, high): (Vec<i64>, Vec<i64>) = cells.iter().copied().unzip();
-        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM unnest("));
+        query.push(format!("SELECT {columns} FROM unnest("));
         query.push_bind(low).push("::int8[], ").push_bind(high);
         // `OFFSET 0` keeps the inner query apart, so that the index of cells serves it: the planner knows nothing of how
         // the cells are spread and would take another.
@@ -95,10 +122,9 @@ impl PostgresStore {
             .push("::int8[]) AS places (low, high) CROSS JOIN LATERAL (SELECT * FROM entity WHERE tenant = ");
         query.push_bind(scope.tenant.as_str().to_owned());
         query.push(" AND cell >= low AND cell <= high OFFSET 0) AS entity");
-        push_where(&mut query, scope, selection, self.clock.now_us());
-        push_conditions(&mut query, &selection.conditions);
+        push_where(query, scope, selection, self.clock.now_us());
+        push_conditions(query, &selection.conditions);
         query.push(" LIMIT ").push_bind(i64::from(limit));
-        self.fetch(query).await
     }
 
     pub(super) async fn fetch(
@@ -116,7 +142,8 @@ impl PostgresStore {
         until: Option<Instant>,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
         let Some(until) = until else { return self.fetch(query).await };
-        let left_ms = until.saturating_duration_since(Instant::now()).as_millis().max(1);
+        // Not before `until`: an error that comes earlier is not about the time.
+        let left_ms = until.saturating_duration_since(Instant::now()).as_millis() + 1;
         let mut transaction = self.pool.begin().await?;
         let limit = AssertSqlSafe(format!("SET LOCAL statement_timeout = {left_ms}"));
         sqlx::query(limit).execute(&mut *transaction).await?;

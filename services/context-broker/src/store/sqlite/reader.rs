@@ -117,20 +117,45 @@ impl SqliteStore {
             return Ok(Vec::new());
         }
         let mut query = QueryBuilder::new("");
-        paged(&mut query, |query| {
-            // One statement for any number of ranges, so that it stays prepared.
-            query.push("WITH places (low, high) AS (SELECT value ->> 0, value ->> 1 FROM json_each(");
-            query.push_bind(serde_json::to_string(cells).unwrap_or_default());
-            // The index is named: the planner knows nothing of how the cells are spread.
-            query.push(format!(
-                ")) SELECT {} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high",
-                column("")
-            ));
-            push_where(query, scope, selection, self.clock.now_us());
-            push_conditions(query, &selection.conditions);
-            query.push(" LIMIT ").push_bind(i64::from(limit));
-        });
+        paged(&mut query, |query| self.push_located(query, scope, selection, cells, (&column(""), limit)));
         self.fetch(query).await
+    }
+
+    pub(super) async fn count_located_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        if cells.is_empty() {
+            return Ok(0);
+        }
+        let mut query = QueryBuilder::new("SELECT count(*) FROM (");
+        self.push_located(&mut query, scope, selection, cells, ("1", limit));
+        query.push(")");
+        let count: i64 = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    fn push_located(
+        &self,
+        query: &mut QueryBuilder<Sqlite>,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        (columns, limit): (&str, u32),
+    ) {
+        // One statement for any number of ranges, so that it stays prepared.
+        query.push("WITH places (low, high) AS (SELECT value ->> 0, value ->> 1 FROM json_each(");
+        query.push_bind(serde_json::to_string(cells).unwrap_or_default());
+        // The index is named: the planner knows nothing of how the cells are spread.
+        query.push(format!(
+            ")) SELECT {columns} FROM places CROSS JOIN entity INDEXED BY entity_cell ON cell >= low AND cell <= high",
+        ));
+        push_where(query, scope, selection, self.clock.now_us());
+        push_conditions(query, &selection.conditions);
+        query.push(" LIMIT ").push_bind(i64::from(limit));
     }
 
     /// The page of a statement of [`paged`].

@@ -1,0 +1,86 @@
+//! Which cells are within two distances of a point, and which of them wholly: what is in these need not be looked at.
+//!
+//! ```text
+//!    ┌──┬──┬─────┬──┐    border: what is there may be near enough
+//!    ├──┴──┤ in- ├──┤    inside: it is
+//!    │     │side │  │
+//! ```
+
+use super::{
+    cell::{self, Cell, CellRange},
+    distance,
+    shape::{Bounds, Position},
+};
+
+/// What arithmetic may lose on the way around the world, metres.
+const SLACK: f64 = 1.0;
+
+/// Numbers of cells ([`super::cell_of`]), each in one range at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cover {
+    /// What is in one of these is where the query says.
+    pub inside: Vec<CellRange>,
+    /// What is in one of these may be; what is in none of all is not.
+    pub border: Vec<CellRange>,
+}
+
+impl Cover {
+    /// All that is `min` to `max` metres from `centre`; border cells are quartered `finer` times.
+    pub(super) fn of_ring(centre: Position, (min, max): (f64, f64), finer: u32) -> Self {
+        let mut cover = Self::default();
+        let ring = Ring { centre, min, max };
+        for cell in cell::meeting(&distance::around(centre, max)) {
+            if ring.add(cell, finer, &mut cover) {
+                // Shapes too large for a cell are in one of those around it.
+                cover.border.extend(cell.around().map(|cell| (cell.number(), cell.number())));
+            }
+        }
+        Self { inside: cell::merged_exactly(cover.inside), border: cell::merged(cover.border) }
+    }
+
+    /// Where all matches are.
+    pub(super) fn all(self) -> Vec<CellRange> {
+        cell::merged([self.inside, self.border].concat())
+    }
+}
+
+struct Ring {
+    centre: Position,
+    min: f64,
+    max: f64,
+}
+
+impl Ring {
+    /// Whether something of the cell may match.
+    fn add(&self, cell: Cell, finer: u32, cover: &mut Cover) -> bool {
+        let (nearest, farthest) = reach(self.centre, &cell.bounds());
+        if nearest > self.max + SLACK || farthest < self.min - SLACK {
+            return false;
+        }
+        if nearest >= self.min + SLACK.min(self.min) && farthest <= self.max - SLACK {
+            cover.inside.push(cell.range());
+            return true;
+        }
+        let quarters = if finer > 0 { cell.quarters() } else { Vec::new() };
+        if quarters.is_empty() {
+            cover.border.push(cell.range());
+            return true;
+        }
+        cover.border.push((cell.number(), cell.number()));
+        for quarter in quarters {
+            self.add(quarter, finer - 1, cover);
+        }
+        true
+    }
+}
+
+/// Distances that all of a rectangle lies between, metres.
+fn reach(from: Position, bounds: &Bounds) -> (f64, f64) {
+    let latitude = f64::midpoint(bounds.south, bounds.north);
+    let middle = Position::new(latitude, f64::midpoint(bounds.west, bounds.east));
+    // Along the middle's parallel, then along a meridian: no way from the middle is longer than this one.
+    let along = distance::metres((bounds.east - middle.longitude) * latitude.to_radians().cos());
+    let half = along + distance::metres(bounds.north - latitude);
+    let away = distance::between(from, middle);
+    ((away - half).max(0.0), away + half)
+}
