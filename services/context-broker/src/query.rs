@@ -26,6 +26,10 @@ const CHUNK: u32 = 500;
 /// The same for the first time, at least.
 const FIRST_CHUNK: u32 = 20;
 
+/// How long the store may take, when the time is over, to say that it has ended its statement: whoever goes before that leaves
+/// a connection behind that can't be used again.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// When a query that reads entity by entity is given up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
@@ -44,8 +48,7 @@ impl Deadline {
     async fn keep<T>(&self, part: impl Future<Output = Result<T, StoreError>>) -> Result<T, QueryError> {
         match self.at {
             None => Ok(part.await?),
-            Some(at) => match tokio::time::timeout_at(at, part).await {
-                // A statement that is ended for its time says so a moment before the timer does.
+            Some(at) => match tokio::time::timeout_at(at + LAST_WORD, part).await {
                 Ok(Err(_)) if Instant::now() >= at => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),
                 Ok(part) => Ok(part?),
                 Err(_) => Err(QueryError::TooSlow { limit_ms: self.limit_ms }),

@@ -9,6 +9,7 @@ mod broker;
 mod clients;
 mod conditions;
 mod conformance;
+mod deadline;
 mod delivery;
 mod entities;
 mod forwarding;
