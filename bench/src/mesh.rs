@@ -108,12 +108,15 @@ impl Mesh {
 
     /// Sends exactly the requests `0..total` over a few connections; an error unless all are answered well.
     pub fn fill(&self, address: SocketAddr, total: u64, what: &str, requests: &Requests) -> Result<Duration> {
-        let target = Target { address, connections: 8 };
+        let target = Target { address, connections: FILLING };
         let outcome = drive(target, requests, Load::All { total })?.all_well(what)?;
         anyhow::ensure!(outcome.done == total, "{what}: {} of {total} sent in time", outcome.done);
         Ok(outcome.elapsed)
     }
 }
+
+/// Connections over which a world is made.
+pub const FILLING: usize = 8;
 
 /// Header lines of a JSON request of [`TENANT`].
 pub fn json_headers() -> String {

@@ -1,4 +1,8 @@
-//! Updates beside subscriptions to many endpoints, while all of these answer, and while some hang and some are away.
+//! Updates beside subscriptions to many endpoints, of which some hang and some are away.
+//!
+//! The same endpoints are well in all phases, and what they are told is what is compared: first nobody else is subscribed,
+//! then the others are and answer too, then they hang or are away. So the last phase does all of the first and, on top, what
+//! bad endpoints cost: their subscriptions match, their notifications are kept, tried again and dropped.
 
 use std::{
     collections::HashMap,
@@ -20,7 +24,7 @@ use super::{Bench, seed, sink::changed_value, until};
 use crate::{
     load::{Load, Outcome, Requests, call, drive, histogram, request},
     machine,
-    mesh::{Mesh, json_headers, tenant_headers},
+    mesh::{FILLING, Mesh, json_headers, tenant_headers},
 };
 
 /// Subscriptions that match each update, each to another endpoint.
@@ -38,8 +42,11 @@ pub struct Faults {
     pub entities: u64,
     pub subscriptions: u64,
     pub endpoints: u64,
-    /// Of the endpoints, so many hang and as many are away in the second phase.
+    /// Of the endpoints, so many hang and as many are away in the last phase.
     pub bad: u64,
+    /// How long it took to make the subscriptions one by one, over so many connections.
+    pub subscribing: Duration,
+    pub connections: usize,
     /// Updates per second.
     pub rate: f64,
     pub phases: Vec<Phase>,
@@ -51,11 +58,11 @@ pub struct Faults {
     pub listed: usize,
 }
 
-/// The same load, with all endpoints well or not.
+/// The same load beside other subscriptions.
 pub struct Phase {
     pub title: &'static str,
     pub updates: Outcome,
-    /// From an update's sending to its arrival at an endpoint that is well in both phases; nanoseconds.
+    /// From an update's sending to its arrival at an endpoint that is well in all phases; nanoseconds.
     pub deliveries: Histogram<u64>,
     /// Of the server, per update.
     pub cpu: Duration,
@@ -64,12 +71,17 @@ pub struct Phase {
 }
 
 impl Faults {
-    /// CPU per update with bad endpoints, as a multiple of that without.
+    /// CPU per update with bad endpoints, as a multiple of that with the good ones alone.
     pub fn growth(&self) -> f64 {
         match self.phases.as_slice() {
-            [without, with] => with.cpu.as_secs_f64() / without.cpu.as_secs_f64().max(1e-9),
+            [without, .., with] => with.cpu.as_secs_f64() / without.cpu.as_secs_f64().max(1e-9),
             _ => f64::NAN,
         }
+    }
+
+    /// Subscriptions made per second.
+    pub fn subscribed_per_second(&self) -> f64 {
+        self.subscriptions as f64 / self.subscribing.as_secs_f64().max(1e-9)
     }
 }
 
@@ -82,24 +94,34 @@ pub(super) fn faults(bench: &Bench) -> Result<Faults> {
     let mesh = bench.mesh_with(&format!("[context-broker.notification]\nmax_per_endpoint = {KEPT}\n"))?;
     mesh.fill(mesh.broker(), seed::batches(0, entities), "making entities", &seed::rooms(0, entities))?;
     let receivers = Receivers::start(endpoints)?;
-    let subscriptions = groups * RECEIVERS;
-    mesh.fill(mesh.broker(), subscriptions, "subscribing", &subscribe(receivers.addresses.clone()))?;
-
+    let good = RECEIVERS - BAD;
+    let subscribe = |first: u64, per_group: u64, what: &str| {
+        let requests = subscribe(receivers.addresses.clone(), first, per_group);
+        mesh.fill(mesh.broker(), groups * per_group, what, &requests)
+    };
     let mut phases = Vec::new();
     let run = Run { bench, mesh: &mesh, receivers: &receivers, rooms: groups * GROUP, rate };
-    run.phase("warm-up", 0, Duration::from_secs(1), RECEIVERS)?;
-    phases.push(run.phase("all answer", 1, duration, RECEIVERS)?);
+    let warm_up = Duration::from_secs(1);
+
+    let mut subscribing = subscribe(BAD, good, "subscribing the good")?;
+    run.phase("warm-up", 0, warm_up, good)?;
+    phases.push(run.phase("the good alone", 1, duration, good)?);
+    subscribing += subscribe(0, BAD, "subscribing the others")?;
+    run.phase("warm-up", 2, warm_up, RECEIVERS)?;
+    phases.push(run.phase("the others too, all answer", 3, duration, RECEIVERS)?);
     receivers.spoil()?;
-    phases.push(run.phase("some hang, some are away", 2, duration, RECEIVERS - BAD)?);
+    phases.push(run.phase("the others hang or are away", 4, duration, good)?);
 
     let metric = |name: &str| metric(&mesh, &format!("thingmesh_context_broker_{name}"));
     let bad = endpoints / RECEIVERS;
     let (failing, listed) = failing(&mesh)?;
     Ok(Faults {
         entities,
-        subscriptions,
+        subscriptions: groups * RECEIVERS,
         endpoints,
         bad,
+        subscribing,
+        connections: FILLING,
         rate,
         phases,
         dropped: metric("notifications_dropped_total")?,
@@ -147,13 +169,15 @@ impl Run<'_> {
     }
 }
 
-/// Subscription `n` is about the rooms of group `n / RECEIVERS`, which have the begin of their names in common.
-fn subscribe(addresses: Vec<SocketAddr>) -> Requests {
+/// Request `n` subscribes one of the endpoints `first..first + per_group`, of the five of its group, to the rooms of the group,
+/// which have the begin of their names in common.
+fn subscribe(addresses: Vec<SocketAddr>, first: u64, per_group: u64) -> Requests {
     Arc::new(move |n, out| {
-        let group = n / RECEIVERS;
+        let group = n / per_group;
+        let endpoint = group * RECEIVERS + first + n % per_group;
         let room = seed::room(group * GROUP);
         let begin = room.strip_suffix('0').unwrap_or(&room);
-        let address = addresses[usize::try_from(n).unwrap_or_default() % addresses.len()];
+        let address = addresses[usize::try_from(endpoint).unwrap_or_default() % addresses.len()];
         let body = format!(
             r#"{{"subject":{{"entities":[{{"idPattern":"^{begin}","type":"Room"}}],"condition":{{"attrs":["temperature"]}}}},"notification":{{"http":{{"url":"http://{address}/"}},"attrs":["temperature"]}}}}"#
         );

@@ -211,8 +211,9 @@ fn notifications(fan_out: &FanOut) -> String {
 /// What bad endpoints cost the others.
 fn bad_endpoints(faults: &Faults) -> String {
     let intro = format!(
-        "{} entities, {} subscriptions to {} endpoints, {} updates/s, each told to five endpoints. In the second row {} \
-         of the endpoints hang and {} refuse connections; deliveries are those to the others.\n\n",
+        "{} entities, {} subscriptions to {} endpoints, {} updates/s. In the first row each is told to three endpoints, and \
+         nobody else is subscribed; in the second to two more; in the third these hang or refuse connections: {} and {} of \
+         all. Deliveries are those to the endpoints of the first row, the same ones in all three.\n\n",
         count(faults.entities as f64),
         count(faults.subscriptions as f64),
         faults.endpoints,
@@ -239,8 +240,11 @@ fn bad_endpoints(faults: &Faults) -> String {
     let head =
         ["endpoints", "CPU/update", "update p50", "p99", "update to delivery p50", "p99", "RSS", "load"];
     format!(
-        "{intro}{}\nThen {} notifications were dropped beyond the bound, {} wait; of {} subscriptions {} say that their receiver fails.\n",
+        "{intro}{}\nThe subscriptions were made one by one over {} connections in {} ({}/s). At the end {} notifications were dropped beyond the bound, {} wait; of {} subscriptions {} say that their receiver fails.\n",
         table(&head, &rows),
+        faults.connections,
+        time(faults.subscribing),
+        count(faults.subscribed_per_second()),
         faults.dropped,
         faults.pending,
         faults.listed,
