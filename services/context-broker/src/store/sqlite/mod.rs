@@ -204,6 +204,7 @@ impl ContextStore for SqliteStore {
         cells: &[CellRange],
         limit: u32,
     ) -> Result<u64, StoreError> {
+        self.overlay.settle().await?;
         self.count_located_rows(scope, selection, cells, limit).await
     }
 
