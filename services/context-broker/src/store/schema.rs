@@ -83,6 +83,12 @@ CREATE TABLE subscription_deletion (
 // Offset of the last entry of the journal that is in the rows.
 const SQLITE_JOURNAL: &str = "INSERT INTO sequence VALUES ('journal', 0)";
 
+// What is within some cells is counted in the index alone.
+const SQLITE_CELL_COUNT: &str = "
+DROP INDEX entity_cell;
+CREATE INDEX entity_cell ON entity (tenant, cell, type, path, expires_us) WHERE cell IS NOT NULL;
+";
+
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
@@ -104,6 +110,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: &[POSTGRES_CHANGES],
     },
     Migration { version: 5, name: "the journal", sqlite: &[SQLITE_JOURNAL], postgres: &[] },
+    Migration { version: 6, name: "counts by cell", sqlite: &[SQLITE_CELL_COUNT], postgres: &[] },
 ];
 
 #[cfg(test)]

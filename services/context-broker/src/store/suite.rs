@@ -330,10 +330,10 @@ async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
     bench.write(&s, append("nowhere", &[("n", json!(1))])).await.unwrap();
     let cells = GeoQuery::parse("near;maxDistance:1000", "point", "40.4,-3.7").unwrap().cells().unwrap();
     let located = async |bench: &Bench, selection: &Selection, limit: u32| {
+        let counted = bench.store.count_located(&s.exactly(), selection, &cells, limit).await.unwrap();
         let found = bench.store.located(&s.exactly(), selection, &cells, limit).await.unwrap();
         let mut ids: Vec<String> = found.iter().map(|entity| entity.id.to_string()).collect();
         ids.sort();
-        let counted = bench.store.count_located(&s.exactly(), selection, &cells, limit).await.unwrap();
         assert_eq!(counted, ids.len() as u64);
         ids.join(" ")
     };

@@ -57,6 +57,11 @@ async fn ids_are_looked_up_and_far_pages_and_counts_stay_within_an_index() {
             store.count_query(&scope, &typed),
             "COVERING INDEX entity_type (tenant=? AND type=?)",
         ),
+        (
+            "count of a place",
+            store.count_located_query(&scope, &typed, &[(1, 3)], 20),
+            "COVERING INDEX entity_cell (tenant=? AND cell>? AND cell<?)",
+        ),
         ("by id", store.sorted_query(&scope, &any, &by_id, (0, 20)).unwrap(), "INDEX entity_key (tenant=?)"),
     ] {
         let plan = plan(&store, query).await;

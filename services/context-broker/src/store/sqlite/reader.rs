@@ -131,11 +131,22 @@ impl SqliteStore {
         if cells.is_empty() {
             return Ok(0);
         }
+        let mut query = self.count_located_query(scope, selection, cells, limit);
+        let count: i64 = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    pub(super) fn count_located_query(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> QueryBuilder<Sqlite> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM (");
         self.push_located(&mut query, scope, selection, cells, ("1", limit));
         query.push(")");
-        let count: i64 = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
-        Ok(count.unsigned_abs())
+        query
     }
 
     fn push_located(
