@@ -2,7 +2,8 @@
 //!
 //! A request that finds the executor idle starts at once; while a batch runs, the next one gathers. So a lone caller pays
 //! no waiting time, and under load the batches grow by themselves. (No timer is involved: tokio's timer ticks in
-//! milliseconds, longer than a commit.)
+//! milliseconds, longer than a commit.) Where nobody waits for the answers, batches may be kept apart, so that few commits do
+//! for many requests.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -59,12 +60,14 @@ pub struct GroupCommitOptions {
     pub max_batch: usize,
     /// Requests that may wait; beyond it callers get [`GroupCommitError::Overloaded`].
     pub queue: usize,
+    /// From the begin of one batch to that of the next, at least; full batches don't wait for it.
+    pub apart: Duration,
     pub observer: Option<Observer>,
 }
 
 impl Default for GroupCommitOptions {
     fn default() -> Self {
-        Self { max_batch: 500, queue: 8192, observer: None }
+        Self { max_batch: 500, queue: 8192, apart: Duration::ZERO, observer: None }
     }
 }
 
@@ -122,6 +125,7 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
     pub async fn run(mut self, stop: CancellationToken) {
         let max = self.options.max_batch.max(1);
         let mut batch = Vec::with_capacity(max);
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -130,6 +134,10 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
                     self.queue.close();
                     continue;
                 }
+            }
+            if !self.options.apart.is_zero() {
+                self.gather(&mut batch, next, &stop).await;
+                next = Instant::now() + self.options.apart;
             }
             // Callers that are ready to run get one chance to join.
             if batch.len() < max && !self.queue.is_closed() {
@@ -141,6 +149,19 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
                 }
             }
             self.execute(&mut batch).await;
+        }
+    }
+
+    /// Takes what comes until `next`, as much as a batch may hold.
+    async fn gather(&mut self, batch: &mut Vec<Waiting<E>>, next: Instant, stop: &CancellationToken) {
+        let max = self.options.max_batch.max(1);
+        while batch.len() < max {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                received = self.queue.recv_many(batch, max - batch.len()) => if received == 0 { return },
+                () = tokio::time::sleep_until(next) => return,
+            }
         }
     }
 

@@ -40,6 +40,7 @@ pub(crate) async fn open(
         max_batch: config.commit.max_batch,
         queue: config.commit.queue,
         observer: Some(Arc::new(move |report| observed.batch(report.requests, report.took, report.queued))),
+        ..GroupCommitOptions::default()
     };
     match &config.store {
         StoreConfig::Sqlite => sqlite(config, deps, group_commit, tasks).await,

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -10,7 +13,7 @@ use store::{
     GroupCommit, GroupCommitError, GroupCommitShards,
     group_commit::{BatchExecutor, GroupCommitOptions},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, PartialEq)]
@@ -59,7 +62,7 @@ impl BatchExecutor for Doubler {
 }
 
 fn options(max_batch: usize, queue: usize) -> GroupCommitOptions {
-    GroupCommitOptions { max_batch, queue, observer: None }
+    GroupCommitOptions { max_batch, queue, ..GroupCommitOptions::default() }
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -68,7 +71,7 @@ async fn until(condition: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), reached).await.expect("condition");
+    tokio::time::timeout(Duration::from_secs(20), reached).await.expect("condition");
 }
 
 #[tokio::test]
@@ -102,6 +105,34 @@ async fn requests_gather_while_a_batch_runs() {
     assert_eq!(first.await.unwrap(), Ok(4));
     join_all(rest).await;
     assert_eq!(doubler.sizes(), [1, 8, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_are_kept_apart_gather_unless_they_are_full_or_the_end_comes() {
+    const APART: Duration = Duration::from_millis(10);
+    let doubler = Doubler::new(100);
+    let (group, work) =
+        GroupCommit::new(doubler.clone(), GroupCommitOptions { apart: APART, ..options(4, 100) });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(work.run(stop.clone()));
+    let start = Instant::now();
+    let submit = |n| {
+        let group = group.clone();
+        tokio::spawn(async move { group.submit(n).await })
+    };
+    // Whoever comes to an idle one pays nothing; the next ones come together.
+    assert_eq!(group.submit(2).await, Ok(4));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let few = [4, 6, 8].map(submit);
+    join_all(few).await;
+    assert_eq!(start.elapsed(), APART);
+    let many: Vec<_> = (0..9).map(|n| submit(2 * n)).collect();
+    until(|| doubler.sizes() == [1, 3, 4, 4]).await;
+    assert_eq!(start.elapsed(), APART);
+    stop.cancel();
+    join_all(many).await;
+    running.await.unwrap();
+    assert_eq!((doubler.sizes(), start.elapsed()), (vec![1, 3, 4, 4, 1], APART));
 }
 
 #[tokio::test]

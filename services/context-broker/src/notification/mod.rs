@@ -32,7 +32,7 @@ mod store;
 mod target;
 mod tls;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::store::{GroupCommit, StoreError, group_commit::GroupCommitOptions};
 use service_kit::Tasks;
@@ -55,6 +55,10 @@ use crate::{subscription::Registry, tokens::Tokens};
 /// Consumer group of topic `context.changes`.
 pub const NOTIFIER_GROUP: &str = "notifier";
 
+/// Between two commits of what came of deliveries, at least. No delivery waits for them; what a crash finds unrecorded is sent
+/// again.
+const RECORDED_APART: Duration = Duration::from_millis(10);
+
 /// Starts the delivery tasks; answers the consumer of the changes.
 pub(crate) fn start(
     registry: Arc<Registry>,
@@ -66,7 +70,9 @@ pub(crate) fn start(
     tasks: &Tasks,
 ) -> Notifier {
     let recorder = completion::Recorder { store: registry.deliveries.clone() };
-    let group = GroupCommitOptions::default();
+    // What is tried once counts as on its way until it is recorded.
+    let apart = if options.durable { RECORDED_APART } else { Duration::ZERO };
+    let group = GroupCommitOptions { apart, ..GroupCommitOptions::default() };
     let turns = Semaphore::new(group.queue);
     let (recorder, work) = GroupCommit::new(Arc::new(recorder), group);
     let stop = tasks.stop_token();
