@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use scope::Tenant;
 
@@ -23,15 +25,19 @@ pub struct Outgoing {
 impl Outgoing {
     /// The headers with the tenant's.
     pub(crate) fn all_headers(&self) -> Vec<(String, String)> {
-        let mut headers = self.headers.clone();
+        self.with_tenant(self.headers.clone())
+    }
+
+    fn with_tenant(&self, mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
         headers.retain(|(name, _)| name != header::TENANT);
         headers.push((header::TENANT.to_owned(), self.tenant.as_str().to_owned()));
         headers
     }
 
     /// The record that a reader of the log gets.
-    pub(crate) fn into_record(self, offset: i64, time_us: i64) -> Record {
-        let headers = self.all_headers();
+    pub(crate) fn into_record(mut self, offset: i64, time_us: i64) -> Record {
+        let headers = std::mem::take(&mut self.headers);
+        let headers = self.with_tenant(headers).into();
         Record { offset, key: self.key, payload: self.payload, headers, time_us }
     }
 }
@@ -42,7 +48,7 @@ pub struct Record {
     pub offset: i64,
     pub key: Bytes,
     pub payload: Bytes,
-    pub headers: Vec<(String, String)>,
+    pub headers: Arc<[(String, String)]>,
     /// When it was written, microseconds since 1970.
     pub time_us: i64,
 }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn record(payload: Vec<u8>) -> Record {
-        Record { offset: 0, key: Bytes::new(), payload: payload.into(), headers: Vec::new(), time_us: 0 }
+        Record { offset: 0, key: Bytes::new(), payload: payload.into(), headers: [].into(), time_us: 0 }
     }
 
     fn history_record(attributes: &str) -> HistoryRecord {

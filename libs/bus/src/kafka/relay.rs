@@ -180,7 +180,7 @@ impl Relay {
             "record can never be published"
         );
         self.counters.dead_letter();
-        let mut headers = row.headers.clone();
+        let mut headers = row.headers.to_vec();
         headers.push(("dead-reason".to_owned(), reason.to_owned()));
         self.topics.ensure(&topic).await?;
         let record = client::outgoing(&topic, &row.key, &row.payload, &headers, Some(row.time_us));

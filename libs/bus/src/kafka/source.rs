@@ -175,7 +175,7 @@ impl Leased {
 fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
     Ok(Record {
         offset: row.try_get(0)?,
-        headers: headers_of(row.try_get(1)?, row.try_get(4)?),
+        headers: headers_of(row.try_get(1)?, row.try_get(4)?).into(),
         key: row.try_get::<Vec<u8>, _>(2)?.into(),
         payload: row.try_get::<Vec<u8>, _>(3)?.into(),
         time_us: row.try_get(5)?,

@@ -51,7 +51,7 @@ pub async fn copy_to_journal(
 fn outgoing(record: Record) -> Result<Outgoing, StoreError> {
     let tenant = Tenant::from_header(record.header(header::TENANT))
         .map_err(|_| StoreError::Internal(format!("record {} belongs to no tenant", record.offset)))?;
-    let mut headers = record.headers;
+    let mut headers = record.headers.to_vec();
     headers.retain(|(name, _)| name != header::TENANT);
     Ok(Outgoing { tenant, key: record.key, payload: record.payload, headers })
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Entities whose last version is remembered, so that a change which the bus brings twice is told once.
-const REMEMBERED: u64 = 200_000;
+const REMEMBERED: usize = 200_000;
 
 /// How what is to be delivered gets on its way.
 pub(super) struct Ways {
@@ -44,7 +44,7 @@ pub(crate) struct Notifier {
     clock: Arc<dyn Clock>,
     metrics: BrokerMetrics,
     /// Last version told, by the key of the entity.
-    told: moka::sync::Cache<Bytes, i64>,
+    told: quick_cache::sync::Cache<Bytes, i64>,
     progress: Mutex<Progress>,
 }
 
@@ -57,7 +57,7 @@ impl Notifier {
             registry,
             matcher: Arc::new(matcher),
             ways,
-            told: moka::sync::Cache::new(REMEMBERED),
+            told: quick_cache::sync::Cache::new(REMEMBERED),
             progress: Mutex::default(),
         }
     }

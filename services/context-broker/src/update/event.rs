@@ -42,6 +42,7 @@ pub(super) fn encode(change: &Change<'_>) -> Outgoing {
         Alteration::Delete => v1::Alteration::Delete,
     };
     let traceparent = cause.trace.traceparent();
+    let correlator = cause.correlator.to_string();
     let message = v1::ContextChange {
         tenant: scope.tenant.as_str().to_owned(),
         service_path: scope.path.as_str().to_owned(),
@@ -60,7 +61,7 @@ pub(super) fn encode(change: &Change<'_>) -> Outgoing {
         modified_us: entity.modified_us,
         traceparent: traceparent.clone(),
         tracestate: cause.trace.state.clone(),
-        correlator: cause.correlator.to_string(),
+        correlator: correlator.clone(),
         token_ref: cause.token_ref.as_deref().unwrap_or_default().to_owned(),
     };
     Outgoing {
@@ -69,7 +70,7 @@ pub(super) fn encode(change: &Change<'_>) -> Outgoing {
         payload: message.encode_to_vec().into(),
         headers: vec![
             (header::TRACEPARENT.to_owned(), traceparent),
-            (header::CORRELATOR.to_owned(), cause.correlator.to_string()),
+            (header::CORRELATOR.to_owned(), correlator),
         ],
     }
 }

@@ -10,8 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use moka::sync::Cache;
 use parking_lot::Mutex;
+use quick_cache::{Weighter, sync::Cache};
 
 use crate::update::Stored;
 
@@ -19,15 +19,31 @@ pub(super) use crate::update::GroupKey as IdKey;
 
 const STRIPES: usize = 1024;
 /// What an entry costs beside its entities, about.
-const ENTRY_BYTES: usize = 600;
+const ENTRY_BYTES: usize = 150;
 /// What an entity costs beside its attributes' text, about.
 const ENTITY_BYTES: usize = 400;
+/// An entry of usual size, from which the first size of the tables follows.
+const USUAL_BYTES: u64 = 4096;
 
 pub(super) struct EntityCache {
-    entities: Cache<IdKey, Arc<[Stored]>>,
+    entities: Cache<IdKey, Arc<[Stored]>, Bytes>,
     /// Commits per stripe of keys.
     commits: Box<[Mutex<u64>]>,
     hasher: RandomState,
+}
+
+/// Weighs what an entry costs.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<IdKey, Arc<[Stored]>> for Bytes {
+    fn weight(&self, key: &IdKey, group: &Arc<[Stored]>) -> u64 {
+        let entities: usize = group
+            .iter()
+            .map(|stored| ENTITY_BYTES + stored.entity.attributes.len() + stored.measures.len() * 16)
+            .sum();
+        (ENTRY_BYTES + key.id.len() + entities) as u64
+    }
 }
 
 /// What a reader saw before it read.
@@ -36,15 +52,9 @@ pub(super) struct Ticket(u64);
 
 impl EntityCache {
     pub(super) fn new(max_bytes: u64) -> Self {
-        let weigh = |key: &IdKey, group: &Arc<[Stored]>| {
-            let entities: usize = group
-                .iter()
-                .map(|stored| ENTITY_BYTES + stored.entity.attributes.len() + stored.measures.len() * 16)
-                .sum();
-            u32::try_from(ENTRY_BYTES + key.id.len() + entities).unwrap_or(u32::MAX)
-        };
+        let usual = usize::try_from(max_bytes / USUAL_BYTES).unwrap_or(usize::MAX);
         Self {
-            entities: Cache::builder().max_capacity(max_bytes).weigher(weigh).build(),
+            entities: Cache::with_weighter(usual, max_bytes, Bytes),
             commits: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
             hasher: RandomState::new(),
         }
@@ -78,11 +88,11 @@ impl EntityCache {
     pub(super) fn forget(&self, key: &IdKey) {
         let mut commits = self.stripe(key).lock();
         *commits += 1;
-        self.entities.invalidate(key);
+        self.entities.remove(key);
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.entities.weighted_size()
+        self.entities.weight()
     }
 
     fn stripe(&self, key: &impl Hash) -> &Mutex<u64> {
