@@ -11,8 +11,8 @@ pub enum StoreError {
     /// The disk is full (or a quota is reached): nothing was written.
     #[error("no space left for the store: {0}")]
     Full(String),
-    /// The file is not a database or is damaged.
-    #[error("database {file} is damaged ({reason}): restore a backup, or move the file away to start empty")]
+    /// A file of the store is not what it should be.
+    #[error("{file} is damaged ({reason}): restore a backup, or move it away to start without what it holds")]
     Corrupt { file: String, reason: String },
     /// Another process uses the data directory.
     #[error("data directory {} is in use by another process{}: stop it or choose another directory",

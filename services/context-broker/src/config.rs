@@ -147,7 +147,7 @@ impl Default for Config {
             max_body_bytes: 1024 * 1024,
             max_entity_bytes: 1024 * 1024,
             multiservice: true,
-            cache_bytes: 96 * 1024 * 1024,
+            cache_bytes: 64 * 1024 * 1024,
             commit: CommitConfig::default(),
             query: QueryConfig::default(),
             attribute_indexes: Vec::new(),

@@ -354,6 +354,32 @@ async fn a_corrupt_file_is_named_and_left_as_it_is() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_journal_is_named_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut mesh) = Mesh::start(dir.path(), Options::default()).await else { return };
+    let (broker, caller) = (Client::new(mesh.broker()), Caller::of("acme"));
+    for n in 0..3 {
+        let entity = json!({ "id": format!("e{n}"), "type": "T" });
+        broker.post("/v2/entities", &caller, &entity).await.expect(201);
+    }
+    mesh.process().signal("KILL");
+    mesh.process().wait(SHORT);
+    let files = fs::read_dir(dir.path().join("context-broker.journal")).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    let [file] = &files[..] else { panic!("one file: {files:?}") };
+    let mut bytes = fs::read(file).unwrap();
+    bytes[60] ^= 1;
+    fs::write(file, &bytes).unwrap();
+    let arguments = mesh.arguments("up");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = thingmesh(mesh.program(), &arguments);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let name = file.file_name().unwrap().to_string_lossy();
+    assert!(refused.stderr.contains(&*name) && refused.stderr.contains("damaged"), "{}", refused.stderr);
+    assert!(fs::read(file).unwrap() == bytes, "it is left as it is");
+}
+
 /// In a network namespace of its own, where all default ports are free whatever this machine needs them for.
 #[test]
 fn each_service_runs_alone_with_a_port_and_a_folder_and_nothing_else() {

@@ -18,9 +18,9 @@ use tokio::sync::{Notify, watch};
 use crate::update::{GroupKey, Plan, Stored};
 
 /// Beyond so many bytes of entities, about, writers wait for the applier.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 16 << 20;
 /// The applier does not rest when so many entities wait.
-const MANY: usize = 4_000;
+const MANY: usize = 2_000;
 /// What an entity costs beside its attributes, about.
 const ENTITY_BYTES: usize = 500;
 
