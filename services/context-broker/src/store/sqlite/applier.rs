@@ -78,7 +78,8 @@ impl Applier {
                     () = stop.cancelled() => {}
                 }
             }
-            while let Err(error) = self.apply().await {
+            // Once: what came meanwhile gathers again.
+            while let Err(error) = self.step().await {
                 tracing::warn!(%error, "committed changes are not in the rows yet, it is tried again");
                 tokio::select! {
                     () = tokio::time::sleep(AFTER_FAILURE) => {}
@@ -93,24 +94,29 @@ impl Applier {
 
     /// Writes all that waits.
     pub(super) async fn apply(&self) -> Result<(), StoreError> {
-        while let Some(taken) = self.overlay.take() {
-            if let Err(error) = self.write(&taken).await {
-                self.overlay.failed(&error);
-                return Err(error);
-            }
-            for (key, changed) in &taken.groups {
-                self.cache.put(key.clone(), changed.group.clone());
-            }
-            self.overlay.applied(&taken);
-            self.journal.set_floor(taken.last + 1);
-            if let Some(relayed) = &self.relayed {
-                if let Some(waker) = relayed.wake.get() {
-                    waker.wake();
-                }
-                self.journal.forget_below_floor()?;
-            }
-        }
+        while self.step().await? {}
         Ok(())
+    }
+
+    /// Writes what waits now; whether there was something.
+    async fn step(&self) -> Result<bool, StoreError> {
+        let Some(taken) = self.overlay.take() else { return Ok(false) };
+        if let Err(error) = self.write(&taken).await {
+            self.overlay.failed(&error);
+            return Err(error);
+        }
+        for (key, changed) in &taken.groups {
+            self.cache.put(key.clone(), changed.group.clone());
+        }
+        self.overlay.applied(&taken);
+        self.journal.set_floor(taken.last + 1);
+        if let Some(relayed) = &self.relayed {
+            if let Some(waker) = relayed.wake.get() {
+                waker.wake();
+            }
+            self.journal.forget_below_floor()?;
+        }
+        Ok(true)
     }
 
     async fn write(&self, taken: &Taken) -> Result<(), StoreError> {
