@@ -212,8 +212,12 @@ impl Journal {
                 Ok(true)
             }) {
                 Ok(_) => {}
-                // Forgotten since it was found.
-                Err(Unread::Gone) => continue,
+                // Forgotten since it was found; or else somebody took it away.
+                Err(Unread::Gone) if !self.shared.has(first) => continue,
+                Err(Unread::Gone) => {
+                    let missing = io::Error::from(io::ErrorKind::NotFound);
+                    return Err(io_error(&segment.path, &missing));
+                }
                 Err(Unread::Failed(error)) => return Err(error),
             }
             if entries.len() >= max_entries || bytes >= max_bytes {
@@ -256,6 +260,10 @@ impl State {
 }
 
 impl Shared {
+    fn has(&self, first: i64) -> bool {
+        self.state.lock().segments.contains_key(&first)
+    }
+
     /// The segment that holds `from`, or else the first one above: its first offset, a copy, and the offset after its last
     /// entry. `None`: there is nothing from there on.
     fn segment_with(&self, from: i64) -> Option<(i64, Segment, i64)> {

@@ -109,6 +109,16 @@ async fn damage_that_no_kill_leaves_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_file_that_somebody_took_away_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    append(&mut appender, &["one"]).await;
+    fs::remove_file(only_file(dir.path())).unwrap();
+    let error = journal.read(1, 1, 1).unwrap_err();
+    assert!(error.to_string().contains("00001.journal"), "{error}");
+}
+
+#[tokio::test]
 async fn a_folder_that_is_behind_its_owner_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
