@@ -39,7 +39,7 @@ fn a_quick_run_measures_every_group() {
         "measure over HTTP",
         "point queryable",
         "notifications/s",
-        "some hang, some are away",
+        "the others hang or are away",
         "history insert",
         "lastN=100",
         "hourly average",

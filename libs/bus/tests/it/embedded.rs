@@ -214,7 +214,7 @@ async fn another_topic_in_the_same_file_does_not_push_unread_records_out() {
         return;
     }
     let tiny =
-        Retention { hard_bytes: 40_000, soft_bytes: 0, keep_ms: 0, every_ms: 5, ..Retention::default() };
+        Retention { hard_bytes: 100_000, soft_bytes: 0, keep_ms: 0, every_ms: 5, ..Retention::default() };
     let mut bench = Bench::new(tiny).await;
     let stuck = Arc::new(Notebook::open(bench.dir.path(), "stuck").await);
     stuck.failures.store(u32::MAX, Ordering::SeqCst);
