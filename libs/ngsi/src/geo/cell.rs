@@ -44,6 +44,19 @@ impl Cell {
         number((x << (LEVELS - self.level), y << (LEVELS - self.level)), self.level)
     }
 
+    /// The cell that has a number; None: no cell has it.
+    pub(super) fn of_number(number: i64) -> Option<Self> {
+        let coarser = number.trailing_zeros() / 2;
+        let level = LEVELS.checked_sub(coarser)?;
+        let path = u64::try_from(number).ok()? >> (2 * coarser + 1);
+        if number.trailing_zeros() % 2 == 1 || path >> (2 * level) != 1 {
+            return None;
+        }
+        let every_second =
+            |from: u32| (0..level).fold(0, |at, bit| at | (((path >> (2 * bit + from)) & 1) << bit));
+        Some(Self { level, at: (every_second(0), every_second(1)) })
+    }
+
     /// Its own number and those of all cells in it.
     pub(super) fn range(self) -> CellRange {
         let reach = (1_i64 << (2 * (LEVELS - self.level))) - 1;
@@ -178,6 +191,19 @@ mod tests {
         }
         let across = Shape::rectangle(Position::new(-1.0, -1.0), Position::new(1.0, 1.0));
         assert_eq!(cell_of(&across), all);
+    }
+
+    #[test]
+    fn a_number_names_its_cell() {
+        for number in [i64::MIN, -1, 0, 1, 2, 3, i64::MAX] {
+            assert!(Cell::of_number(number).is_none_or(|cell| cell.number() == number), "{number}");
+        }
+        assert_eq!(Cell::of_number(number((0, 0), 0)), Some(Cell { level: 0, at: (0, 0) }));
+        proptest::proptest!(|(level in 0..=LEVELS, x: u64, y: u64, any: i64)| {
+            let cell = Cell { level, at: (x & ((1 << level) - 1), y & ((1 << level) - 1)) };
+            proptest::prop_assert_eq!(Cell::of_number(cell.number()), Some(cell));
+            proptest::prop_assert!(Cell::of_number(any).is_none_or(|cell| cell.number() == any));
+        });
     }
 
     #[test]

@@ -44,22 +44,54 @@ impl Cover {
     }
 }
 
-struct Ring {
-    centre: Position,
-    min: f64,
-    max: f64,
+/// What is so far from a point.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring {
+    pub(super) centre: Position,
+    /// Metres.
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+/// What a cell says of whatever is in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sight {
+    /// It is not nearer to the point, and not farther away, metres.
+    pub nearest: f64,
+    pub farthest: f64,
+    /// Whether it is in the ring; None: the cell is on the border.
+    pub within: Option<bool>,
 }
 
 impl Ring {
+    /// What the number of a cell says; that of no cell says nothing.
+    pub fn sight(&self, number: i64) -> Sight {
+        let Some(cell) = Cell::of_number(number) else {
+            return Sight { nearest: 0.0, farthest: f64::INFINITY, within: None };
+        };
+        let (nearest, farthest) = reach(self.centre, &cell.bounds());
+        let within = self.within(nearest, farthest);
+        Sight { nearest: (nearest - SLACK).max(0.0), farthest: farthest + SLACK, within }
+    }
+
+    /// Whether all between two distances is in the ring, or nothing.
+    fn within(&self, nearest: f64, farthest: f64) -> Option<bool> {
+        if nearest > self.max + SLACK || farthest < self.min - SLACK {
+            return Some(false);
+        }
+        (nearest >= self.min + SLACK.min(self.min) && farthest <= self.max - SLACK).then_some(true)
+    }
+
     /// Whether something of the cell may match.
     fn add(&self, cell: Cell, finer: u32, cover: &mut Cover) -> bool {
         let (nearest, farthest) = reach(self.centre, &cell.bounds());
-        if nearest > self.max + SLACK || farthest < self.min - SLACK {
-            return false;
-        }
-        if nearest >= self.min + SLACK.min(self.min) && farthest <= self.max - SLACK {
-            cover.inside.push(cell.range());
-            return true;
+        match self.within(nearest, farthest) {
+            Some(false) => return false,
+            Some(true) => {
+                cover.inside.push(cell.range());
+                return true;
+            }
+            None => {}
         }
         let quarters = if finer > 0 { cell.quarters() } else { Vec::new() };
         if quarters.is_empty() {

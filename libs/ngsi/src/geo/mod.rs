@@ -22,6 +22,6 @@ mod all_pairs;
 mod property_test;
 
 pub use cell::{CellRange, cell_of};
-pub use cover::Cover;
+pub use cover::{Cover, Ring, Sight};
 pub use query::{GeoQuery, Georel};
 pub use shape::{Bounds, Position, Shape};

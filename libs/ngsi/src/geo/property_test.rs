@@ -100,6 +100,7 @@ proptest! {
         from in prop_oneof![position(), grid()],
         max in prop_oneof![0.0_f64..1000.0, 0.0_f64..20_000_000.0],
         min in prop_oneof![Just(0.0), 0.0_f64..1.0],
+        finer in 0_u32..6,
     ) {
         let degrees = (max / 111_000.0).min(60.0);
         let nearby = nearby.into_iter().map(|(away, turn)| {
@@ -109,7 +110,7 @@ proptest! {
         });
         let georel = format!("near;minDistance:{};maxDistance:{max}", min * max);
         let query = GeoQuery::parse(&georel, "point", &coords(&[from])).unwrap();
-        let cover = query.cover().unwrap();
+        let cover = query.cover(finer).unwrap();
         let ranges = |ranges: &[(i64, i64)], cell| ranges.iter().filter(|(low, high)| (*low..=*high).contains(&cell)).count();
         for location in locations.into_iter().chain(nearby) {
             let cell = cell_of(&location);
@@ -117,6 +118,9 @@ proptest! {
             prop_assert!(inside + border <= 1, "{inside} {border}");
             prop_assert!(inside == 0 || query.holds(&location));
             prop_assert!(inside + border == 1 || !query.holds(&location));
+            let (sight, metres) = (query.ring().unwrap().sight(cell), query.distance_to(&location));
+            prop_assert!((sight.nearest..=sight.farthest).contains(&metres), "{sight:?} {metres}");
+            prop_assert!(sight.within.is_none_or(|within| within == query.holds(&location)), "{sight:?} {metres}");
         }
     }
 

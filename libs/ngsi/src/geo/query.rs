@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cell::{self, CellRange},
-    cover::Cover,
+    cover::{Cover, Ring},
     outline::Outline,
     shape::{Position, Shape},
 };
@@ -13,9 +13,8 @@ use crate::{Entity, Error};
 /// Most positions in `coords`.
 const MAX_POSITIONS: usize = 1000;
 
-/// How often the cells on the border of a circle are quartered: to read what is there, and to count what is not.
+/// How often the cells on the border of a circle are quartered to read what is there.
 const TO_READ: u32 = 2;
-const TO_COUNT: u32 = 3;
 
 /// A geographic condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,11 +128,22 @@ impl GeoQuery {
         }
     }
 
-    /// For a query about what is near, with an end: where entities match whatever they are, and where they may.
-    pub fn cover(&self) -> Option<Cover> {
+    /// For a query about what is near, with an end: where entities match whatever they are, and where they may, in cells that
+    /// are quartered `finer` times.
+    pub fn cover(&self, finer: u32) -> Option<Cover> {
         match (self.georel, self.outline.shape().positions().next()) {
             (Georel::Near { min, max: Some(max) }, Some(from)) => {
-                Some(Cover::of_ring(from, (min.unwrap_or_default(), max), TO_COUNT))
+                Some(Cover::of_ring(from, (min.unwrap_or_default(), max), finer))
+            }
+            _ => None,
+        }
+    }
+
+    /// For a query about what is near: where results are.
+    pub fn ring(&self) -> Option<Ring> {
+        match (self.georel, self.outline.shape().positions().next()) {
+            (Georel::Near { min, max }, Some(centre)) => {
+                Some(Ring { centre, min: min.unwrap_or_default(), max: max.unwrap_or(f64::INFINITY) })
             }
             _ => None,
         }

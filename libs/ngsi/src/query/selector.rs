@@ -113,7 +113,6 @@ impl EntityQuery {
         entities.extend(measured.into_iter().map(|(_, entity)| entity));
     }
 
-    /// Conditions that every result meets, for a store's `WHERE`.
     /// Whether the ids and types of [`EntityQuery::push_down`] and the place say it all.
     pub fn is_plain(&self) -> bool {
         let one_plain = match self.selectors.as_slice() {
@@ -124,6 +123,7 @@ impl EntityQuery {
         one_plain && self.q.is_none() && self.mq.is_none()
     }
 
+    /// Conditions that every result meets, for a store's `WHERE`.
     pub fn push_down(&self) -> PushDown<'_> {
         let union = |part: fn(&EntitySelector) -> &Vec<String>| {
             let restricted = !self.selectors.is_empty() && self.selectors.iter().all(|s| !part(s).is_empty());

@@ -107,6 +107,33 @@ pub trait ContextStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<u64, StoreError>;
 
+    /// Whether [`ContextStore::places`] says anything.
+    fn knows_places(&self) -> bool {
+        false
+    }
+
+    /// Where the entities of [`ContextStore::located`] are, without reading them: `limit` of them at most.
+    async fn places(
+        &self,
+        _scope: &QueryScope,
+        _selection: &Selection,
+        _cells: &[CellRange],
+        _limit: u32,
+    ) -> Result<Vec<Place>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Entities of the selection by what [`ContextStore::places`] said, in no order. What changed meanwhile may be missing, or
+    /// be elsewhere.
+    async fn placed(
+        &self,
+        _scope: &QueryScope,
+        _selection: &Selection,
+        _rows: &[i64],
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// Entities of the selection that an index on an attribute finds, in no order: `limit` of them at most. `None`: no
     /// index serves its conditions.
     async fn indexed(
@@ -180,6 +207,14 @@ pub trait ContextStore: Send + Sync + 'static {
 /// Deletions of subscriptions are remembered for this many changes of the tenant's subscriptions; whoever is farther behind
 /// reads them all.
 pub(crate) const DELETIONS_KEPT: i64 = 100_000;
+
+/// Where an entity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub cell: i64,
+    /// What the store finds it by.
+    pub row: i64,
+}
 
 /// What a PATCH of a subscription stores.
 #[derive(Clone, Copy, Debug)]

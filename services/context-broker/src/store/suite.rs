@@ -335,6 +335,20 @@ async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
         let mut ids: Vec<String> = found.iter().map(|entity| entity.id.to_string()).collect();
         ids.sort();
         assert_eq!(counted, ids.len() as u64);
+        if bench.store.knows_places() {
+            let places = bench.store.places(&s.exactly(), selection, &cells, limit).await.unwrap();
+            let rows: Vec<i64> = places.iter().map(|place| place.row).collect();
+            let placed = bench.store.placed(&s.exactly(), selection, &rows).await.unwrap();
+            let mut placed: Vec<String> = placed.iter().map(|entity| entity.id.to_string()).collect();
+            placed.sort();
+            assert_eq!(placed, ids);
+            let elsewhere = bench.store.placed(&scope("u", "/").exactly(), selection, &rows).await.unwrap();
+            assert!(elsewhere.is_empty(), "rows alone open no tenant");
+            let in_cells = |place: &crate::store::Place| {
+                cells.iter().any(|(low, high)| (*low..=*high).contains(&place.cell))
+            };
+            assert!(places.iter().all(in_cells));
+        }
         ids.join(" ")
     };
     let any = Selection::default();

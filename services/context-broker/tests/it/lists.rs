@@ -1,6 +1,8 @@
 //! ngsi-v2.md 6 and 7: lists of entities and of types.
 
-use crate::broker::{Broker, request};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::broker::{Broker, Reply, request};
 
 async fn broker() -> Broker {
     let broker = Broker::start().await;
@@ -169,7 +171,8 @@ async fn the_nearest_are_found_in_a_crowd_too() {
         (near("0", "&limit=2&idPattern=8$"), "C008 C018"),
     ] {
         assert_eq!(ids(&broker, &query).await, expected, "{query}");
-    } // What is counted without being read is as much as can be read.
+    }
+    // What is counted without being read is as much as can be read.
     for (georel, more, least) in [
         ("maxDistance:15", "", 400),
         ("maxDistance:15.02", "&type=C", 400),
@@ -190,5 +193,57 @@ async fn the_nearest_are_found_in_a_crowd_too() {
             assert_eq!(page.len(), limit.min(all), "{counted}");
         }
         assert!(all >= least, "{near}: {all}");
+    }
+}
+
+/// A query that asks more than a place reads every candidate: it has to find the same.
+#[tokio::test]
+async fn what_is_near_is_the_same_whether_cells_or_rows_say_so() {
+    let broker = Broker::start().await;
+    let mut random = StdRng::seed_from_u64(8);
+    let mut within = |low: f64, high: f64| random.random_range(low..high);
+    let mut places = Vec::new();
+    for n in 0..6000 {
+        // Two crowds of a few hundred metres, and the country around them.
+        let (reach, middle) = match n % 4 {
+            0 | 1 => (0.003, 40.0),
+            2 => (0.0005, 40.01),
+            _ => (2.0, 40.0),
+        };
+        let mut at = |middle: f64| middle + within(-reach, reach);
+        let (latitude, longitude) = (at(middle), at(-3.7));
+        places.push(match n % 50 {
+            7 => format!(
+                r#"{{"type":"geo:line","value":["{latitude},{longitude}","{},{}"]}}"#,
+                latitude + reach / 10.0,
+                longitude
+            ),
+            _ => format!(r#"{{"type":"geo:point","value":"{latitude},{longitude}"}}"#),
+        });
+    }
+    for (chunk, places) in places.chunks(1000).enumerate() {
+        let entities = places.iter().enumerate().map(|(n, place)| {
+            format!(r#"{{"id":"P{}","type":"{}","at":{place}}}"#, chunk * 1000 + n, ["A", "B"][n % 2])
+        });
+        let entities: Vec<String> = entities.collect();
+        let body = format!(r#"{{"actionType":"append","entities":[{}]}}"#, entities.join(","));
+        broker.expect(request("POST /v2/op/update").json(&body), 204, "").await;
+    }
+    for round in 0..60 {
+        let (latitude, longitude) = (40.0 + within(-0.02, 0.02), -3.7 + within(-0.02, 0.02));
+        let max = 10.0_f64.powf(within(0.5, 6.0));
+        let min = if round % 3 == 0 { format!("minDistance:{};", within(0.0, max)) } else { String::new() };
+        let offset = if round % 4 == 0 { within(0.0, 300.0).round() } else { 0.0 };
+        let more = ["", "&type=A", "&id=P1,P2,P3,P7"][round % 3];
+        let near = format!(
+            "?georel=near;{min}maxDistance:{max}&geometry=point&coords={latitude},{longitude}&limit=30&offset={offset}{more}"
+        );
+        for count in ["", "&options=count"] {
+            let cells = broker.send(request(&format!("GET /v2/entities{near}{count}"))).await;
+            let rows = broker.send(request(&format!("GET /v2/entities{near}{count}&q=!none"))).await;
+            assert_eq!(cells.body, rows.body, "{near}{count}");
+            let total = |reply: &Reply| reply.header("fiware-total-count").map(str::to_owned);
+            assert_eq!(total(&cells), total(&rows), "{near}{count}");
+        }
     }
 }

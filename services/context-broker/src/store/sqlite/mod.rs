@@ -40,8 +40,8 @@ use store::{GroupCommit, SqlitePools, StoreError, group_commit::GroupCommitOptio
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AttributeIndex, ContextStore, Cursor, Opened, Replacement, Selection, StoreGauges, SystemStore, WakeSlot,
-    schema,
+    AttributeIndex, ContextStore, Cursor, Opened, Place, Replacement, Selection, StoreGauges, SystemStore,
+    WakeSlot, schema,
 };
 use crate::{
     error::WriteError,
@@ -206,6 +206,30 @@ impl ContextStore for SqliteStore {
     ) -> Result<u64, StoreError> {
         self.overlay.settle().await?;
         self.count_located_rows(scope, selection, cells, limit).await
+    }
+
+    fn knows_places(&self) -> bool {
+        true
+    }
+
+    async fn places(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<Vec<Place>, StoreError> {
+        self.overlay.settle().await?;
+        self.places_of_rows(scope, selection, cells, limit).await
+    }
+
+    async fn placed(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        rows: &[i64],
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        self.placed_rows(scope, selection, rows).await
     }
 
     async fn indexed(

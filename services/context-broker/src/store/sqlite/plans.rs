@@ -62,6 +62,16 @@ async fn ids_are_looked_up_and_far_pages_and_counts_stay_within_an_index() {
             store.count_located_query(&scope, &typed, &[(1, 3)], 20),
             "COVERING INDEX entity_cell (tenant=? AND cell>? AND cell<?)",
         ),
+        (
+            "places",
+            store.places_query(&scope, &typed, &[(1, 3)], 20),
+            "COVERING INDEX entity_cell (tenant=? AND cell>? AND cell<?)",
+        ),
+        (
+            "rows by place",
+            store.placed_query(&scope, &typed, &[1, 3]),
+            "SEARCH entity USING INTEGER PRIMARY KEY",
+        ),
         ("by id", store.sorted_query(&scope, &any, &by_id, (0, 20)).unwrap(), "INDEX entity_key (tenant=?)"),
     ] {
         let plan = plan(&store, query).await;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     store::{
-        Cursor, Selection,
+        Cursor, Place, Selection,
         selection::{ORDER, push_after, push_where},
     },
     update::Stored,
@@ -146,6 +146,80 @@ impl SqliteStore {
         let mut query = QueryBuilder::new("SELECT count(*) FROM (");
         self.push_located(&mut query, scope, selection, cells, ("1", limit));
         query.push(")");
+        query
+    }
+
+    pub(super) async fn places_of_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> Result<Vec<Place>, StoreError> {
+        if cells.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = self.places_query(scope, selection, cells, limit);
+        let text: Option<String> = query.build_query_scalar().fetch_one(&self.pools.reader).await?;
+        let mut numbers = text.iter().flat_map(|text| text.split(' ')).map(str::parse);
+        let mut places = Vec::new();
+        while let Some((cell, row)) = numbers.next().zip(numbers.next()) {
+            let (Ok(cell), Ok(row)) = (cell, row) else {
+                return Err(StoreError::Internal("a place is not two numbers".to_owned()));
+            };
+            places.push(Place { cell, row });
+        }
+        Ok(places)
+    }
+
+    pub(super) fn places_query(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        cells: &[CellRange],
+        limit: u32,
+    ) -> QueryBuilder<Sqlite> {
+        // As one text: each row by itself would be handed from thread to thread.
+        let mut query = QueryBuilder::new("SELECT group_concat(place, ' ') FROM (");
+        self.push_located(
+            &mut query,
+            scope,
+            selection,
+            cells,
+            ("cell || ' ' || entity.rowid AS place", limit),
+        );
+        query.push(")");
+        query
+    }
+
+    pub(super) async fn placed_rows(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        rows: &[i64],
+    ) -> Result<Vec<Arc<EntityText>>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.fetch(self.placed_query(scope, selection, rows)).await
+    }
+
+    pub(super) fn placed_query(
+        &self,
+        scope: &QueryScope,
+        selection: &Selection,
+        rows: &[i64],
+    ) -> QueryBuilder<Sqlite> {
+        let mut query = QueryBuilder::new("");
+        paged(&mut query, |query| {
+            query.push("WITH chosen (place) AS (SELECT value FROM json_each(");
+            query.push_bind(serde_json::to_string(rows).unwrap_or_default());
+            query.push(format!(
+                ")) SELECT {} FROM chosen CROSS JOIN entity NOT INDEXED ON entity.rowid = place",
+                column("")
+            ));
+            push_where(query, scope, selection, self.clock.now_us());
+        });
         query
     }
 

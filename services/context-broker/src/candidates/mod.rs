@@ -4,6 +4,9 @@
 //! What is near is looked for in circles around the point, which grow until a page is full and shrink where there is more
 //! than a page needs, so that "the next twenty" costs the same however far one is willing to go and however crowded it is.
 
+mod circles;
+mod places;
+
 use std::sync::Arc;
 
 use ngsi::{
@@ -18,23 +21,16 @@ use crate::{
     query::{Found, Page},
     store::{ContextStore, Selection, decode, decode_all},
 };
+use circles::Circles;
 
 /// Candidates that are looked at in memory; where there are more, the selection is read in chunks.
 const MOST_CANDIDATES: u32 = 20_000;
 /// The same for one circle, per entity of the page, and at least.
 const CANDIDATES_PER_RESULT: usize = 6;
 const FEW_CANDIDATES: usize = 200;
-/// How far the first circle reaches beyond the nearest results, metres, and how much wider, or less wide, each next one is.
-const FIRST_CIRCLE: f64 = 150.0;
-const WIDER: f64 = 3.0;
-/// Circles that differ by less than this, metres, or this share of the smaller one, are the same: more is read of them, so
-/// many times as much, and so much at most.
-const CLOSE: f64 = 0.5;
-const CLOSE_SHARE: f64 = 0.2;
-const MORE: u32 = 8;
-const MOST_AT_ONE_PLACE: u32 = 50_000;
-/// Nothing is farther away than this, metres.
-const WORLD: f64 = 21_000_000.0;
+
+/// How often the cells on the border of a circle are quartered where what they hold is read.
+const TO_COUNT: u32 = 3;
 
 /// The page of a query. None: no index narrows it down enough.
 pub(crate) async fn page(
@@ -52,6 +48,11 @@ pub(crate) async fn page(
         found.retain(|entity| query.matches(entity));
         return Ok(Some(cut(found, query)));
     };
+    if store.knows_places()
+        && let Some(page) = places::page(store, scope, selection, query, geo).await?
+    {
+        return Ok(Some(page));
+    }
     // The nearest are enough when they come first and the rest need not be read.
     if let Some(nearest) = geo.nearest().filter(|_| query.order_by.is_empty()) {
         let total = match query.count {
@@ -82,7 +83,7 @@ async fn total(
     query: &EntityQuery,
     geo: &GeoQuery,
 ) -> Result<Option<u64>, StoreError> {
-    let Some(cover) = geo.cover().filter(|_| query.is_plain()) else { return Ok(None) };
+    let Some(cover) = geo.cover(TO_COUNT).filter(|_| query.is_plain()) else { return Ok(None) };
     let inside = store.count_located(scope, selection, &cover.inside, MOST_CANDIDATES).await?;
     if inside >= MOST_CANDIDATES.into() {
         return Ok(None);
@@ -111,32 +112,15 @@ async fn nearest_of(
     // What only the broker can decide may leave few of many candidates.
     let has_patterns = query.selectors.iter().any(|s| s.id_pattern.is_some() || s.type_pattern.is_some());
     let is_plain = query.q.is_none() && query.mq.is_none() && !has_patterns;
-    let mut most = if is_plain { few(wanted) } else { MOST_CANDIDATES };
-    // Circles that hold too few, and too many.
-    let (mut small, mut large) = (nearest, None);
-    let mut reach = nearest + FIRST_CIRCLE;
+    let mut circles = Circles::from(nearest, if is_plain { few(wanted) } else { MOST_CANDIDATES });
     loop {
-        let circle = geo.up_to(reach);
-        let is_last = circle.is_none() || reach >= WORLD;
-        match matching(store, scope, selection, query, circle.as_ref().unwrap_or(geo), most).await? {
+        let (circle, is_last) = circles.around(geo);
+        match matching(store, scope, selection, query, &circle, circles.most).await? {
             Some(found) if found.len() >= wanted || is_last => return Ok(Some(found)),
-            Some(_) => {
-                small = reach;
-                large = large.filter(|large| *large > reach);
-            }
-            None if most >= MOST_AT_ONE_PLACE => return Ok(None),
-            None => large = Some(reach),
+            Some(_) => circles.grow(),
+            None if !circles.shrink() => return Ok(None),
+            None => {}
         }
-        let beyond = small - nearest;
-        reach = match large {
-            None => nearest + beyond * WIDER,
-            Some(large) if large - small < CLOSE.max(beyond * CLOSE_SHARE) => {
-                most = most.saturating_mul(MORE).min(MOST_AT_ONE_PLACE);
-                large
-            }
-            Some(large) if beyond * WIDER < large - nearest => nearest + (large - nearest) / WIDER,
-            Some(large) => f64::midpoint(small, large),
-        };
     }
 }
 
