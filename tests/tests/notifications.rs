@@ -5,12 +5,17 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use serde_json::{Value, json};
 use thingmesh_tests::{
-    client::Client,
+    client::{Caller, Client},
     cluster::Cluster,
     mesh::{Mesh, Options},
     notified::Campaign,
+    receiver::{Receiver, Temper},
+    until::until,
 };
+
+const SOON: Duration = Duration::from_secs(60);
 
 async fn embedded(kills: u64) {
     let dir = tempfile::tempdir().unwrap();
@@ -74,4 +79,67 @@ async fn no_due_notification_is_lost_in_a_hundred_kills() {
 #[ignore = "long"]
 async fn no_due_notification_is_lost_in_ten_rounds_of_kills_of_two_brokers() {
     split(10).await;
+}
+
+/// The value of `n` in each notification that came.
+fn told(receiver: &Receiver) -> Vec<i64> {
+    let value =
+        |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["data"][0]["n"]["value"].as_i64();
+    receiver.arrivals().iter().map(|arrival| value(&arrival.body).unwrap()).collect()
+}
+
+async fn is_told(receiver: &Receiver, n: i64) {
+    let last = || async { told(receiver).contains(&n).then_some(()).ok_or(format!("{:?}", told(receiver))) };
+    until("the notification", SOON, last).await;
+}
+
+/// A relay is killed between Kafka's confirmation and the deletion of what it relayed, and whoever told it dies too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_kafka_brings_again_after_all_brokers_died_is_told_once() {
+    let Some(mut cluster) = Cluster::of_brokers(&[]).await else { return };
+    let (broker, caller) = (cluster.entrances().broker[0].clone(), Caller::of("alpha"));
+    let receiver = Receiver::start(Temper::Steady).await;
+    let entity = json!({ "id": "meter", "type": "Meter", "n": { "type": "Number", "value": 0 } });
+    broker.post("/v2/entities", &caller, &entity).await.expect(201);
+    let subscription = json!({
+        "subject": { "entities": [{ "id": "meter", "type": "Meter" }] },
+        "notification": { "http": { "url": receiver.url() } },
+    });
+    broker.post("/v2/subscriptions", &caller, &subscription).await.expect(201);
+    let change = |n: i64| {
+        let (broker, caller) = (&broker, &caller);
+        async move {
+            let body = json!({ "n": { "type": "Number", "value": n } });
+            broker.patch("/v2/entities/meter/attrs", caller, &body).await.expect(204);
+        }
+    };
+    change(1).await;
+    is_told(&receiver, 1).await;
+
+    let database = sqlx::PgPool::connect(cluster.postgres.url()).await.unwrap();
+    let waiting = || async {
+        let rows = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM context_broker.bus_log");
+        let rows = rows.fetch_one(&database).await.unwrap();
+        (rows == 0).then_some(()).ok_or(format!("{rows} rows"))
+    };
+    until("what is to be relayed is gone", SOON, waiting).await;
+    let keep = "CREATE FUNCTION context_broker.keep() RETURNS trigger LANGUAGE plpgsql \
+        AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$; \
+        CREATE TRIGGER keep BEFORE DELETE ON context_broker.bus_log EXECUTE FUNCTION context_broker.keep()";
+    sqlx::raw_sql(keep).execute(&database).await.unwrap();
+    change(2).await;
+    is_told(&receiver, 2).await;
+    for member in &mut cluster.members {
+        member.kill9();
+    }
+    sqlx::raw_sql("DROP TRIGGER keep ON context_broker.bus_log").execute(&database).await.unwrap();
+    assert!(waiting().await.is_err(), "the row of the change is still there, to be relayed again");
+    for member in &mut cluster.members {
+        member.launch();
+        member.wait_until_ready().await;
+    }
+    until("the row is relayed again", SOON, waiting).await;
+    change(3).await;
+    is_told(&receiver, 3).await;
+    assert_eq!(told(&receiver), [1, 2, 3], "{}", cluster.logs());
 }

@@ -88,6 +88,16 @@ pub trait Consumer: Send + Sync + 'static {
     /// Stores the effects of `batch` and its `next` position in one transaction, if the position is still `expected`.
     async fn consume(&self, batch: &Batch) -> Result<Consumed, ConsumeError>;
 
+    /// How many records before its position the consumer wants to be shown again whenever it begins to read a partition, so
+    /// that it knows, also after a crash, which records are known already when Kafka brings them a second time.
+    fn recalls(&self) -> u32 {
+        0
+    }
+
+    /// Records before the position: their effects are stored. They come in order, before the first batch. The embedded bus,
+    /// in which no record comes twice, does not call it.
+    fn recall(&self, _records: &[Record]) {}
+
     /// Nothing is there to be consumed: what was put off may be done now. The embedded bus calls it before the first batch
     /// and whenever nothing came for a while, Kafka does not.
     async fn idle(&self, _topic: &str, _partition: i32) -> Result<(), ConsumeError> {

@@ -57,11 +57,7 @@ impl Partition {
 
     /// The next records, at least one; `None` when stopped.
     async fn gather(&mut self) -> Option<Batch> {
-        let first = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return None,
-            record = self.records.recv() => record?,
-        };
+        let first = self.first().await?;
         self.notice_gap(first.offset);
         let mut bytes = first.payload.len();
         let mut records = vec![first];
@@ -72,9 +68,7 @@ impl Partition {
             bytes += record.payload.len();
             records.push(record);
         }
-        if self.records.is_empty() {
-            self.progress.send(Progress::Drained { partition: self.number }).await.ok()?;
-        }
+        self.tell_if_drained().await?;
         let next = records.last().map_or(0, |record| record.offset) + 1;
         Some(Batch {
             topic: self.topic.clone(),
@@ -83,6 +77,37 @@ impl Partition {
             next,
             records,
         })
+    }
+
+    /// The first record at the position or after it; what is before it is shown to the consumer. `None` when stopped.
+    async fn first(&mut self) -> Option<Record> {
+        let mut known = Vec::new();
+        loop {
+            let record = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                record = self.records.recv() => record?,
+            };
+            if self.position.is_none_or(|position| record.offset >= position) {
+                if !known.is_empty() {
+                    self.consumer.recall(&known);
+                }
+                return Some(record);
+            }
+            known.push(record);
+            if self.records.is_empty() || known.len() >= self.config.batch_records {
+                self.consumer.recall(&known);
+                known.clear();
+                self.tell_if_drained().await?;
+            }
+        }
+    }
+
+    async fn tell_if_drained(&self) -> Option<()> {
+        if self.records.is_empty() {
+            self.progress.send(Progress::Drained { partition: self.number }).await.ok()?;
+        }
+        Some(())
     }
 
     /// Kafka deleted records before they were read: nothing can bring them back, but somebody must know.

@@ -178,7 +178,11 @@ impl Reader {
     fn take(&mut self, positions: &Positions) {
         let mut assignment = TopicPartitionList::new();
         for (number, position) in positions {
-            let offset = position.map_or(Offset::Beginning, Offset::Offset);
+            // What retention has deleted of that is passed over: then Kafka begins with the oldest that is there.
+            let recalled = i64::from(self.consumer.recalls());
+            let offset = position.map_or(Offset::Beginning, |position| {
+                Offset::Offset(position.saturating_sub(recalled).max(0))
+            });
             if let Err(error) = assignment.add_partition_offset(&self.topic, *number, offset) {
                 tracing::error!(topic = self.topic, partition = number, %error, "partition not read");
                 continue;

@@ -2,12 +2,15 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicI32, AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicI32, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bus::{Batch, ConsumeError, Consumed, Consumer, Outgoing, outbox};
+use bus::{Batch, ConsumeError, Consumed, Consumer, Outgoing, Record, outbox};
 use scope::Tenant;
 use sqlx::Row;
 use store::{Migration, SqlitePools, StoreError, open_sqlite, position};
@@ -73,6 +76,9 @@ pub(crate) struct Notebook {
     pub(crate) calls: AtomicU32,
     /// A partition whose batches are not taken.
     pub(crate) slow_partition: AtomicI32,
+    /// How many stored records it wants to see again.
+    pub(crate) recalls: AtomicU32,
+    recalled: Mutex<Vec<usize>>,
 }
 
 impl Notebook {
@@ -83,7 +89,30 @@ impl Notebook {
             failures: AtomicU32::new(0),
             calls: AtomicU32::new(0),
             slow_partition: AtomicI32::new(i32::MAX),
+            recalls: AtomicU32::new(0),
+            recalled: Mutex::default(),
         }
+    }
+
+    /// Payloads that came again, sorted.
+    pub(crate) fn recalled(&self) -> Vec<usize> {
+        let mut recalled = self.recalled.lock().unwrap().clone();
+        recalled.sort_unstable();
+        recalled
+    }
+
+    /// Payloads of the last records of each partition, sorted.
+    pub(crate) async fn last_stored(&self, of_each: i64) -> Vec<usize> {
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT payload FROM effect AS e WHERE at >= (SELECT max(at) + 1 - ? FROM effect WHERE part = e.part)",
+        )
+        .bind(of_each)
+        .fetch_all(&self.file.reader)
+        .await
+        .unwrap();
+        let mut payloads: Vec<usize> = rows.iter().map(|payload| payload.parse().unwrap()).collect();
+        payloads.sort_unstable();
+        payloads
     }
 
     /// Payloads in the order in which they were stored.
@@ -161,5 +190,15 @@ impl Consumer for Notebook {
             return Err(ConsumeError("told to fail".into()));
         }
         Ok(self.store(batch).await?)
+    }
+
+    fn recalls(&self) -> u32 {
+        self.recalls.load(Ordering::SeqCst)
+    }
+
+    fn recall(&self, records: &[Record]) {
+        let payloads =
+            records.iter().map(|record| std::str::from_utf8(&record.payload).unwrap().parse().unwrap());
+        self.recalled.lock().unwrap().extend(payloads.collect::<Vec<usize>>());
     }
 }

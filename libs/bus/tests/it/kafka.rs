@@ -52,6 +52,31 @@ async fn two_members_share_the_partitions_and_one_takes_over() {
 }
 
 #[tokio::test]
+async fn a_consumer_that_begins_anew_is_shown_what_came_last_before() {
+    let Some(mesh) = Mesh::start(Kind::KafkaPostgres).await else { return };
+    let notebook = mesh.notebook("one").await;
+    let reading = mesh.read("one", &notebook);
+    // More than the queue of a partition takes.
+    mesh.append(&records(0, 2000)).await;
+    notebook.wait_for(2000).await;
+    reading.stop().await;
+    assert!(notebook.recalled().is_empty());
+    notebook.recalls.store(300, Ordering::SeqCst);
+    let stored = notebook.last_stored(300).await;
+    let reading = mesh.read("one", &notebook);
+    mesh.append(&records(2000, 100)).await;
+    notebook.wait_for(2100).await;
+    let mut seen = notebook.payloads().await;
+    seen.sort_unstable();
+    assert_eq!(seen, (0..2100).collect::<Vec<_>>(), "each is consumed once");
+    // A partition without new records may not have come to its turn.
+    soon(|| async { notebook.recalled().len() == stored.len() }).await;
+    assert_eq!(notebook.recalled(), stored);
+    assert_eq!(mesh.bus.counters().lost, 0);
+    reading.stop().await;
+}
+
+#[tokio::test]
 async fn a_slow_partition_holds_up_nobody_and_loses_nothing() {
     let Some(mesh) = Mesh::start(Kind::KafkaPostgres).await else { return };
     let notebook = mesh.notebook("one").await;

@@ -26,6 +26,9 @@ use crate::{
 
 /// Entities whose last version is remembered, so that a change which the bus brings twice is told once.
 const REMEMBERED: usize = 200_000;
+/// Changes of a partition that are looked at again by who begins to read it, so that it remembers them too. A relay that
+/// dies brings one batch a second time, while the others go on for as long as its lease lives.
+const RECALLED: u32 = 10_000;
 
 /// How what is to be delivered gets on its way.
 pub(super) struct Ways {
@@ -136,6 +139,13 @@ impl Notifier {
 /// The subscriptions of the tenants in a batch.
 type Indexes = HashMap<String, (Tenant, Arc<TenantIndex>)>;
 
+/// What says whether a [`ContextChange`] was told.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Version {
+    #[prost(int64, tag = "6")]
+    version: i64,
+}
+
 /// What of a [`ContextChange`] the index asks about; the rest, entity included, is passed over unread.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Head {
@@ -174,6 +184,20 @@ impl Consumer for Notifier {
     async fn position(&self, topic: &str, partition: i32) -> Result<Option<i64>, ConsumeError> {
         self.progress.lock().settled(topic, partition);
         Ok(self.store.position(topic, partition).await?)
+    }
+
+    fn recalls(&self) -> u32 {
+        RECALLED
+    }
+
+    fn recall(&self, records: &[Record]) {
+        for record in records {
+            if let Ok(Version { version }) = Version::decode(record.payload.clone())
+                && self.told.get(&record.key).is_none_or(|told| told < version)
+            {
+                self.told.insert(record.key.clone(), version);
+            }
+        }
     }
 
     async fn idle(&self, topic: &str, partition: i32) -> Result<(), ConsumeError> {
