@@ -4,8 +4,7 @@ mod attribute;
 mod entity;
 mod selection;
 
-pub(crate) use attribute::shown_value;
-pub use attribute::{AttributeExtras, write_attribute};
+pub use attribute::{AttributeExtras, shown_value, write_attribute};
 pub(crate) use entity::builtin as entity_builtin;
 pub use entity::{Format, write_attributes, write_entity};
 pub use selection::{Names, Selection};

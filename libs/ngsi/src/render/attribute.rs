@@ -34,7 +34,9 @@ pub fn write_attribute(
                 match attribute.metadata.get(name) {
                     Some(metadata) => writer.user(name, metadata),
                     None if name == "*" => {
-                        attribute.metadata.iter().for_each(|(name, metadata)| writer.user(name, metadata));
+                        let rest =
+                            attribute.metadata.iter().filter(|(name, _)| !names.contains(name.as_str()));
+                        rest.for_each(|(name, metadata)| writer.user(name, metadata));
                     }
                     None => writer.builtin(name, attribute, extras),
                 }
@@ -45,7 +47,7 @@ pub fn write_attribute(
 }
 
 /// A Feature is stored whole and shown as its geometry (ngsi-v2.md 5).
-pub(crate) fn shown_value(attribute: &Attribute) -> &Value {
+pub fn shown_value(attribute: &Attribute) -> &Value {
     if !is_location_type(&attribute.attribute_type) {
         return &attribute.value;
     }

@@ -243,7 +243,7 @@ fn check_head(
     resource::check_characters(uri.path())?;
     let service_paths = headers::service_paths(headers)?;
     let found = Resource::find(uri.path());
-    let is_value = matches!(found, Ok(Some((Resource::Value, _))));
+    let is_value = resource::is_value(uri.path());
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let is_empty = declared == Some(0) || (declared.is_none() && body.is_end_stream());

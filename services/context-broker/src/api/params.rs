@@ -250,7 +250,8 @@ fn decode(text: &str) -> Result<String, Error> {
 fn has_forbidden(name: &str, value: &str) -> bool {
     let value_is_bad = match name {
         "q" | "mq" | "idPattern" | "typePattern" => false,
-        "georel" | "geometry" | "coords" => value.split([';', '=']).any(ngsi::parse::has_forbidden),
+        "georel" | "geometry" => value.split([';', '=']).any(ngsi::parse::has_forbidden),
+        "coords" => value.split(';').any(ngsi::parse::has_forbidden),
         _ => ngsi::parse::has_forbidden(value),
     };
     value_is_bad || ngsi::parse::has_forbidden(name)

@@ -3,7 +3,7 @@
 use http::Method;
 use ngsi::{
     Error, parse,
-    render::{Names, write_value},
+    render::{Names, shown_value, write_value},
 };
 
 use super::{
@@ -18,10 +18,11 @@ pub(super) async fn value(api: &Api, call: &Call) -> Result<Answer, Error> {
     }
     let entity = entities::get(api, call, &Names::one(call.attribute())).await?;
     let attribute = entity.attributes.get(call.attribute()).ok_or_else(Error::attribute_not_found)?;
-    let compound = attribute.value.is_object() || attribute.value.is_array();
+    let value = shown_value(attribute);
+    let compound = value.is_object() || value.is_array();
     let as_json = shown_as_json(call.accept, compound)?;
     let mut body = Vec::with_capacity(64);
-    write_value(&mut body, &attribute.value);
+    write_value(&mut body, value);
     Ok(if as_json { Answer::Json(body) } else { Answer::Text(body) })
 }
 
