@@ -5,6 +5,7 @@ mod batch;
 mod entity;
 mod geo;
 mod json;
+mod listed;
 mod names;
 mod notification;
 mod plain_text;
@@ -18,6 +19,7 @@ pub(crate) use entity::template_entity;
 pub use entity::{BodyFormat, attributes, entity};
 pub(crate) use geo::check as check_location;
 pub use json::{MAX_NESTING, Members, Node, members};
+pub(crate) use listed::ListedEntity;
 pub use names::{
     IdentifierKind, MAX_IDENTIFIER, check_attribute_name, check_entity_id, check_entity_type, has_forbidden,
     identifier,

@@ -39,6 +39,11 @@ fn is_identifier_byte(b: u8) -> bool {
         && !matches!(b, b'&' | b'?' | b'/' | b'#' | b'<' | b'>' | b'"' | b'\'' | b'=' | b';' | b'(' | b')')
 }
 
+/// Whether text holds what identifiers may hold, whatever its length.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    text.bytes().all(is_identifier_byte)
+}
+
 /// Checks length, then characters.
 pub fn identifier(text: &str, kind: IdentifierKind) -> Result<(), Error> {
     let words = kind.words();
@@ -51,7 +56,7 @@ pub fn identifier(text: &str, kind: IdentifierKind) -> Result<(), Error> {
             "{words} length: {length}, max length supported: {MAX_IDENTIFIER}"
         )));
     }
-    if !text.bytes().all(is_identifier_byte) {
+    if !is_identifier(text) {
         return Err(Error::bad_request(format!("Invalid characters in {words}")));
     }
     Ok(())

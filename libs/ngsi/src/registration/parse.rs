@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{DataProvided, ForwardingMode, Provider, RegisteredEntity, Registration, RegistrationPatch};
-use crate::{Error, ErrorWord, parse, time};
+use crate::{Error, ErrorWord, parse, parse::ListedEntity, time};
 
 const MAX_DESCRIPTION: usize = 1024;
 const MAX_URL: usize = 2048;
@@ -44,7 +44,9 @@ pub(super) fn patch(body: &[u8]) -> Result<RegistrationPatch, Error> {
         if text.chars().count() > MAX_DESCRIPTION {
             return Err(bad("max description length exceeded"));
         }
-        allowed(text, "description")?;
+        if parse::has_forbidden(text) {
+            return Err(bad("forbidden characters in description"));
+        }
         patch.description = Some((!text.is_empty()).then(|| text.to_owned()));
     }
     patch.data = object.get("dataProvided").map(data).transpose()?;
@@ -67,18 +69,25 @@ pub(super) fn patch(body: &[u8]) -> Result<RegistrationPatch, Error> {
 }
 
 fn data(value: &Value) -> Result<DataProvided, Error> {
-    let object = members(value, "dataProvided")?;
+    let object = value.as_object().ok_or_else(|| bad("/dataProvided/ must be a JSON object"))?;
     if object.is_empty() {
         return Err(bad("/dataProvided/ is empty"));
     }
-    let entities = array(object.get("entities").ok_or_else(|| missing("entities"))?, "entities")?;
+    let entities = object.get("entities").ok_or_else(|| missing("entities"))?;
+    let entities = entities.as_array().ok_or_else(|| bad("/entities/ is not an array"))?;
+    if entities.len() > MAX_ITEMS {
+        return Err(bad(format!("the field /entities/ has more than {MAX_ITEMS} items")));
+    }
     if entities.is_empty() {
         return Err(bad("/entities/ is empty"));
     }
     let entities = entities.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
     let mut attrs: Vec<String> = Vec::new();
     for item in object.get("attrs").map_or(Ok(&[][..]), |value| array(value, "attrs"))? {
-        let name = item.as_str().ok_or_else(|| bad("the field /attrs/ must hold strings"))?;
+        let name = item.as_str().ok_or_else(|| bad("only JSON Strings allowed in string vector /attrs/"))?;
+        if name.is_empty() {
+            return Err(bad("empty string found in string vector /attrs/"));
+        }
         parse::check_attribute_name(name)?;
         if !attrs.iter().any(|own| own == name) {
             attrs.push(name.to_owned());
@@ -92,47 +101,33 @@ fn data(value: &Value) -> Result<DataProvided, Error> {
 }
 
 fn entity(value: &Value) -> Result<RegisteredEntity, Error> {
-    let object = value.as_object().ok_or_else(|| bad("/entities/ vector item is not a JSON object"))?;
-    if object.contains_key("typePattern") {
+    let item = ListedEntity::parse(value)?;
+    if item.id_pattern.is_some_and(|pattern| pattern != ".*") {
+        return Err(Error::new(ErrorWord::NotImplemented, "Unsupported idPattern"));
+    }
+    if item.type_pattern.is_some() {
         return Err(Error::new(ErrorWord::NotImplemented, "typePattern is not supported"));
     }
-    let id = match (object.get("id"), object.get("idPattern")) {
-        (Some(_), Some(_)) => return Err(bad("/entities/ vector item has both /id/ and /idPattern/")),
-        (None, None) => return Err(bad("/entities/ vector item does not have /id/ nor /idPattern/")),
-        (Some(id), None) => {
-            let id = string(id, "id")?;
-            parse::check_entity_id(id)?;
-            Some(id.to_owned())
-        }
-        (None, Some(pattern)) => match string(pattern, "idPattern")? {
-            ".*" => None,
-            _ => return Err(Error::new(ErrorWord::NotImplemented, "Unsupported idPattern")),
-        },
-    };
-    let entity_type = match object.get("type") {
-        None => None,
-        Some(value) => {
-            let entity_type = string(value, "type")?;
-            parse::check_entity_type(entity_type)?;
-            Some(entity_type.to_owned())
-        }
-    };
-    Ok(RegisteredEntity { id, entity_type })
+    Ok(RegisteredEntity { id: item.id.map(str::to_owned), entity_type: item.entity_type.map(str::to_owned) })
 }
 
 fn provider(value: &Value) -> Result<Provider, Error> {
-    let object = members(value, "provider")?;
+    let object = value.as_object().ok_or_else(|| bad("/provider/ must be a JSON object"))?;
     let http = object.get("http").ok_or_else(|| bad("/provider/ must contain a field /http/"))?;
-    let url = members(http, "http")?.get("url").ok_or_else(|| missing("url"))?;
+    let http = http.as_object().ok_or_else(|| bad("/http/ must be a JSON object"))?;
+    let url = http.get("url").ok_or_else(|| bad("/http/ must contain a field /url/"))?;
+    let url = url.as_str().ok_or_else(|| bad("/url/ field of /http/ must be a JSON string"))?;
     let mode = match object.get("supportedForwardingMode") {
         None => ForwardingMode::default(),
-        Some(value) => match string(value, "supportedForwardingMode")? {
-            "none" => ForwardingMode::None,
-            "query" => ForwardingMode::Query,
-            "update" => ForwardingMode::Update,
-            "all" => ForwardingMode::All,
-            _ => return Err(bad("invalid value of /supportedForwardingMode/")),
-        },
+        Some(value) => {
+            match value.as_str().ok_or_else(|| bad("/supportedForwardingMode/ must be a JSON string"))? {
+                "none" => ForwardingMode::None,
+                "query" => ForwardingMode::Query,
+                "update" => ForwardingMode::Update,
+                "all" => ForwardingMode::All,
+                _ => return Err(bad("invalid value of /supportedForwardingMode/")),
+            }
+        }
     };
     let legacy = match object.get("legacyForwarding") {
         None => false,
@@ -140,17 +135,20 @@ fn provider(value: &Value) -> Result<Provider, Error> {
             value.as_bool().ok_or_else(|| bad("the field /legacyForwarding/ must be a boolean"))?
         }
     };
-    Ok(Provider { url: checked_url(string(url, "url")?)?.to_owned(), mode, legacy })
+    Ok(Provider { url: checked_url(url)?.to_owned(), mode, legacy })
 }
 
 /// `http://host…` or `https://host…`.
 fn checked_url(url: &str) -> Result<&str, Error> {
+    if url.is_empty() {
+        return Err(bad("/url/ field of /http/ cannot be the empty string"));
+    }
     allowed(url, "url")?;
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     let plain = url.bytes().all(|byte| byte.is_ascii_graphic());
     if host.is_empty() || host.starts_with(':') || !plain || url.len() > MAX_URL {
-        return Err(bad("the field /url/ is not a valid URL"));
+        return Err(bad("/url/ field of /http/ is invalid"));
     }
     Ok(url)
 }
@@ -244,8 +242,8 @@ mod tests {
                 "/entities/ vector item does not have /id/ nor /idPattern/",
             ),
             (with("/expires", json!("soon")), "the field /expires/ has an invalid format"),
-            (with("/provider/http/url", json!("ftp://a")), "the field /url/ is not a valid URL"),
-            (with("/description", json!("a<b")), "forbidden characters in field /description/"),
+            (with("/provider/http/url", json!("ftp://a")), "/url/ field of /http/ is invalid"),
+            (with("/description", json!("a<b")), "forbidden characters in description"),
             (json!({}), "empty payload"),
         ] {
             let error = parsed(&wrong).unwrap_err();

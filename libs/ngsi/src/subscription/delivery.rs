@@ -302,11 +302,11 @@ mod tests {
     #[test]
     fn a_custom_notification_fills_url_query_headers_and_payload() {
         let sent = sent(json!({"httpCustom": {
-            "url": "http://sink/${id}", "method": "PUT", "qs": {"t": "${s}", "${'n'|uppercase}": "${n+1}"},
+            "url": "http://sink/${id}", "method": "PUT", "qs": {"t": "${s}", "${type|lowercase}${n}": "${n+1}"},
             "headers": {"X-N": "${n}%3B1", "Accept": "", "Fiware-Service": "other", "Fiware-Correlator": "x"},
             "payload": "n%3D${n}"
         }}));
-        assert_eq!((method(&sent), sent.url.as_str()), ("PUT", "http://sink/E?t=a%20b&N=24"));
+        assert_eq!((method(&sent), sent.url.as_str()), ("PUT", "http://sink/E?t=a%20b&t23=24"));
         assert_eq!(sent.body, b"n=23");
         for (name, value) in [
             ("x-n", Some("23;1")),

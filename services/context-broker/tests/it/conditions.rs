@@ -189,13 +189,13 @@ async fn templates_of_custom_notifications_are_expressions() {
     let mut sink = Sink::start().await;
     let custom = json!({
         "url": sink.url("/${id|lowercase}"), "method": "PATCH",
-        "qs": {"${'K'|lowercase}": "${a+1}"}, "headers": {"X-Sum": "${a + b|len}", "Accept": ""},
+        "qs": {"${type|lowercase}": "${a+1}"}, "headers": {"X-Sum": "${a + b|len}", "Accept": ""},
         "json": {"text": "a is ${a}", "n": "${a}", "old": "${metadata.a.previousValue}", "none": "${missing}", "list": ["${b}"]}
     });
     subscribed(&broker, "", json!({"attrs": ["a"]}), json!({"httpCustom": custom})).await;
     broker.given(r#"{"id":"E","type":"T","a":{"value":1},"b":{"value":"xyz"}}"#).await;
     let received = sink.next().await;
-    assert_eq!(received.line, "PATCH /e?k=2 HTTP/1.1");
+    assert_eq!(received.line, "PATCH /e?t=2 HTTP/1.1");
     assert_eq!(received.body, r#"{"text":"a is 1","n":1,"old":null,"none":null,"list":["xyz"]}"#);
     assert_eq!((received.header("x-sum"), received.header("accept")), (Some("4"), None));
     assert_eq!(received.header("content-type"), Some("application/json"));

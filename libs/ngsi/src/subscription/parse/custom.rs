@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::{members, refuse_forbidden, string};
 use crate::{
     Error,
+    parse::has_forbidden,
     subscription::{
         macros::{MacroJson, MacroText},
         ngsi_patch::NgsiPatch,
@@ -14,20 +15,28 @@ use crate::{
 
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-pub(super) fn custom(fields: &Map<String, Value>, url: &str, transport: &Transport) -> Result<Custom, Error> {
-    let mut custom = Custom { url: MacroText::parse(url), payload: payload(fields)?, ..Custom::default() };
+/// `name` is that of the transport, such as `httpCustom`.
+pub(super) fn custom(
+    fields: &Map<String, Value>,
+    url: &str,
+    name: &str,
+    transport: &Transport,
+) -> Result<Custom, Error> {
+    let payload = payload(fields, name)?;
+    let mut custom = Custom { url: MacroText::parse(url), payload, ..Custom::default() };
     if !matches!(transport, Transport::Mqtt(_)) {
-        let headers = pairs(fields, "headers")?;
+        let headers = pairs(fields, "headers", name)?;
         custom.headers = headers
             .into_iter()
             .map(|(name, value)| (name.to_owned(), MacroText::parse_encoded(value)))
             .collect();
     }
     if *transport == Transport::Http {
-        let qs = pairs(fields, "qs")?;
+        let qs = pairs(fields, "qs", name)?;
         custom.qs =
             qs.into_iter().map(|(name, value)| (MacroText::parse(name), MacroText::parse(value))).collect();
-        let method = fields.get("method").map(|value| string(value, "method")).transpose()?;
+        let method =
+            fields.get("method").map(|value| string(value, "method httpCustom notification")).transpose()?;
         if method.is_some_and(|method| !METHODS.contains(&method)) {
             return Err(Error::bad_request("unknown method httpCustom notification"));
         }
@@ -36,30 +45,38 @@ pub(super) fn custom(fields: &Map<String, Value>, url: &str, transport: &Transpo
     Ok(custom)
 }
 
-fn pairs<'a>(fields: &'a Map<String, Value>, field: &str) -> Result<Vec<(&'a str, &'a str)>, Error> {
+fn pairs<'a>(
+    fields: &'a Map<String, Value>,
+    field: &str,
+    name: &str,
+) -> Result<Vec<(&'a str, &'a str)>, Error> {
+    let place = format!("notification {name} {field}");
+    let bad = |text: String| Err(Error::bad_request(text));
     let Some(value) = fields.get(field) else { return Ok(Vec::new()) };
-    let object = members(value, field)?;
+    let Some(object) = value.as_object() else { return bad(format!("{place} is not an object")) };
     if object.is_empty() {
-        return Err(Error::bad_request(format!("{field} is empty")));
+        return bad(format!("{place} is empty"));
     }
+    let is_header = field == "headers";
+    let is_token =
+        |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&b));
     let mut pairs = Vec::with_capacity(object.len());
     for (key, value) in object {
-        let good = match field {
-            "headers" => {
-                refuse_forbidden(key, field)?;
-                key.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&b))
-            }
-            _ => true,
-        };
-        if key.is_empty() || !good {
-            return Err(Error::bad_request(format!("invalid name in {field}")));
+        let Some(value) = value.as_str() else { return bad(format!("{place} element is not a string")) };
+        // Quotes are for headers such as `If-Match`.
+        let quotes: &[char] = if is_header { &['\'', '"'] } else { &[] };
+        if has_forbidden(key) || has_forbidden(&value.replace(quotes, "")) {
+            return bad(format!("forbidden characters in custom {place}"));
         }
-        pairs.push((key.as_str(), string(value, key)?));
+        if key.is_empty() || (is_header && !is_token(key)) {
+            return bad(format!("invalid name in {field}"));
+        }
+        pairs.push((key.as_str(), value));
     }
     Ok(pairs)
 }
 
-fn payload(fields: &Map<String, Value>) -> Result<CustomPayload, Error> {
+fn payload(fields: &Map<String, Value>, name: &str) -> Result<CustomPayload, Error> {
     let named = ["payload", "json", "ngsi"].iter().filter(|name| fields.contains_key(**name)).count();
     if named > 1 {
         return Err(Error::bad_request(
@@ -81,8 +98,8 @@ fn payload(fields: &Map<String, Value>) -> Result<CustomPayload, Error> {
         None => Ok(CustomPayload::Default),
         Some(Value::Null) => Ok(CustomPayload::Nothing),
         Some(value) => {
-            let text = string(value, "payload")?;
-            refuse_forbidden(text, "payload")?;
+            let text = string(value, &format!("payload {name} notification"))?;
+            refuse_forbidden(text, "custom /payload/")?;
             Ok(if text.is_empty() {
                 CustomPayload::Default
             } else {

@@ -115,17 +115,19 @@ fn refuse_forbidden(text: &str, field: &str) -> Result<(), Error> {
 /// A list of distinct strings.
 fn strings(object: &Map<String, Value>, field: &str) -> Result<Option<Vec<String>>, Error> {
     let Some(value) = object.get(field) else { return Ok(None) };
-    let items = value.as_array().ok_or_else(|| Error::bad_request(format!("{field} is not an array")))?;
+    let items = value
+        .as_array()
+        .ok_or_else(|| Error::bad_request(format!("the field /{field}/ must be a JSON array")))?;
     if items.len() > MAX_ITEMS {
         return Err(Error::bad_request(format!("{field} has more than {MAX_ITEMS} items")));
     }
     let mut list: Vec<String> = Vec::with_capacity(items.len());
     for item in items {
-        let text = item
-            .as_str()
-            .ok_or_else(|| Error::bad_request(format!("{field} has an item that is not a string")))?;
+        let text = item.as_str().ok_or_else(|| {
+            Error::bad_request(format!("only JSON Strings allowed in string vector /{field}/"))
+        })?;
         if text.is_empty() {
-            return Err(Error::bad_request(format!("empty {field} name")));
+            return Err(Error::bad_request(format!("empty string found in string vector /{field}/")));
         }
         refuse_forbidden(text, field)?;
         if list.iter().any(|own| own == text) {
@@ -229,8 +231,8 @@ mod tests {
                 "only one of http, httpCustom, mqtt, mqttCustom, kafka or kafkaCustom is allowed",
             ),
             ("/notification/http", json!({}), "url http notification is missing"),
-            ("/notification/http", json!(3), "http is not an object"),
-            ("/notification/http", json!({"url": 3}), "url is not a string"),
+            ("/notification/http", json!(3), "http notification is not an object"),
+            ("/notification/http", json!({"url": 3}), "url http notification is not a string"),
             ("/notification/http", json!({"url": "ftp://x"}), "Invalid URL parsing notification url"),
             ("/notification/http", json!({"url": ""}), "Invalid URL parsing notification url"),
             ("/notification/http", json!({"url": "http://"}), "Invalid URL parsing notification url"),
@@ -340,7 +342,7 @@ mod tests {
             (
                 "/notification",
                 json!({"kafkaCustom": {"url": "kafka://a:1", "topic": "t", "headers": {}}}),
-                "headers is empty",
+                "notification kafkaCustom headers is empty",
             ),
             (
                 "/subject/condition",

@@ -15,7 +15,7 @@ pub(super) fn notification(value: &Value) -> Result<NotificationSpec, Error> {
         return Err(Error::bad_request("http notification has attrs and exceptAttrs"));
     }
     if except_attrs.as_ref().is_some_and(Vec::is_empty) {
-        return Err(Error::bad_request("exceptAttrs is empty"));
+        return Err(Error::bad_request("http notification has exceptAttrs is empty"));
     }
     let spec = NotificationSpec {
         target,

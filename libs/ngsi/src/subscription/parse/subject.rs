@@ -4,7 +4,7 @@ use super::{MAX_ITEMS, boolean, members, string, strings};
 use crate::{
     Alteration, Error,
     geo::GeoQuery,
-    parse::has_forbidden,
+    parse::ListedEntity,
     query::{Expression, Pattern, QueryKind},
     subscription::{
         macros::JexlCondition,
@@ -19,7 +19,7 @@ pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
     let object = members(value, "subject")?;
     let entities =
         object.get("entities").ok_or_else(|| Error::bad_request("no subject entities specified"))?;
-    let entities = entities.as_array().ok_or_else(|| Error::bad_request("entities is not an array"))?;
+    let entities = entities.as_array().ok_or_else(|| Error::bad_request("/entities/ is not an array"))?;
     if entities.is_empty() {
         return Err(Error::bad_request("subject entities is empty"));
     }
@@ -30,7 +30,14 @@ pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
         Some(value) => condition(members(value, "condition")?)?,
         None => Condition::default(),
     };
-    let mut entities: Vec<SubjectEntity> = entities.iter().map(entity).collect::<Result<_, _>>()?;
+    let mut items: Vec<ListedEntity<'_>> = Vec::with_capacity(entities.len());
+    for item in entities {
+        let item = ListedEntity::parse(item)?;
+        if !items.contains(&item) {
+            items.push(item);
+        }
+    }
+    let mut entities: Vec<SubjectEntity> = items.into_iter().map(entity).collect::<Result<_, _>>()?;
     // Mostly one, and kept as long as the subscription.
     entities.shrink_to_fit();
     let patterns =
@@ -41,41 +48,13 @@ pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
     Ok(Subject { entities, condition })
 }
 
-fn entity(value: &Value) -> Result<SubjectEntity, Error> {
-    let object = members(value, "entities item")?;
-    let text = |field: &str| object.get(field).map(|value| string(value, field)).transpose();
-    let (id, id_pattern) = (text("id")?, text("idPattern")?);
-    match (id, id_pattern) {
-        (Some(_), Some(_)) => {
-            return Err(Error::bad_request("/entities/ vector item has both /id/ and /idPattern/"));
-        }
-        (None, None) => {
-            return Err(Error::bad_request("/entities/ vector item does not have /id/ nor /idPattern/"));
-        }
-        (Some(""), None) | (None, Some("")) => {
-            return Err(Error::bad_request("id and idPattern cannot be both empty at the same time"));
-        }
-        _ => {}
-    }
-    let (entity_type, type_pattern) = (text("type")?, text("typePattern")?);
-    if entity_type.is_some() && type_pattern.is_some() {
-        return Err(Error::bad_request("/entities/ vector item has both /type/ and /typePattern/"));
-    }
+fn entity(item: ListedEntity<'_>) -> Result<SubjectEntity, Error> {
     Ok(SubjectEntity {
-        id: name(id, "id")?,
-        id_pattern: pattern(id_pattern, "idPattern")?,
-        entity_type: name(entity_type.filter(|text| !text.is_empty()), "type")?,
-        type_pattern: pattern(type_pattern, "typePattern")?,
+        id: item.id.map(str::to_owned),
+        id_pattern: pattern(item.id_pattern, "idPattern")?,
+        entity_type: item.entity_type.map(str::to_owned),
+        type_pattern: pattern(item.type_pattern, "typePattern")?,
     })
-}
-
-fn name(text: Option<&str>, field: &str) -> Result<Option<String>, Error> {
-    match text {
-        Some(text) if has_forbidden(text) => {
-            Err(Error::bad_request(format!("forbidden characters in /entities/ vector item /{field}/")))
-        }
-        other => Ok(other.map(str::to_owned)),
-    }
 }
 
 fn pattern(text: Option<&str>, field: &str) -> Result<Option<Pattern>, Error> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{boolean, custom, members, refuse_forbidden, string};
+use super::{boolean, custom, refuse_forbidden, string};
 use crate::{
     Error,
     parse::has_forbidden,
@@ -32,7 +32,9 @@ pub(super) fn target(object: &Map<String, Value>) -> Result<Target, Error> {
             "only one of http, httpCustom, mqtt, mqttCustom, kafka or kafkaCustom is allowed",
         ));
     }
-    let fields = members(value, name)?;
+    let fields = value
+        .as_object()
+        .ok_or_else(|| Error::bad_request(format!("{name} notification is not an object")))?;
     let url = required(fields, "url", name)?;
     let is_custom = name.ends_with("Custom");
     let transport = match name {
@@ -49,7 +51,7 @@ pub(super) fn target(object: &Map<String, Value>) -> Result<Target, Error> {
             Transport::Kafka(Box::new(kafka(fields, name)?))
         }
     };
-    let custom = is_custom.then(|| custom::custom(fields, url, &transport)).transpose()?.map(Box::new);
+    let custom = is_custom.then(|| custom::custom(fields, url, name, &transport)).transpose()?.map(Box::new);
     let timeout_ms = if transport == Transport::Http { timeout(fields)? } else { 0 };
     Ok(Target { url: url.to_owned(), timeout_ms, transport, custom })
 }
@@ -58,7 +60,7 @@ fn required<'a>(fields: &'a Map<String, Value>, field: &str, transport: &str) ->
     fields
         .get(field)
         .ok_or_else(|| Error::bad_request(format!("{field} {transport} notification is missing")))
-        .and_then(|value| string(value, field))
+        .and_then(|value| string(value, &format!("{field} {transport} notification")))
 }
 
 fn invalid_url() -> Error {
@@ -69,28 +71,38 @@ fn check_http_url(url: &str, is_custom: bool) -> Result<(), Error> {
     if url.starts_with("mqtt://") || url.starts_with("mqtts://") {
         return Err(Error::bad_request("mqtt URL cannot be used in http notifications"));
     }
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let has_host = rest.is_some_and(|rest| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        !host.is_empty() && !host.starts_with(':')
-    });
-    let good = url.len() <= MAX_URL_LEN && url.bytes().all(|b| b.is_ascii_graphic()) && has_host;
-    match (is_custom, good) {
-        (true, true) => Ok(()),
-        (true, false) if url.len() <= MAX_URL_LEN && begins_with_macro(url) => Ok(()),
+    if has_forbidden(url) {
+        let place = if is_custom { "custom" } else { "http field" };
+        return Err(Error::bad_request(format!("forbidden characters in {place} /url/")));
+    }
+    // What a template becomes is not known yet.
+    let is_template = is_custom && url.contains("${");
+    let good = is_template || is_http_url(url);
+    match (is_custom, good && url.len() <= MAX_URL_LEN) {
+        (_, true) => Ok(()),
         (true, false) => Err(Error::bad_request("invalid custom /url/")),
-        (false, true) if has_forbidden(url.split('?').next().unwrap_or_default()) => {
-            Err(Error::bad_request("forbidden characters in http field /url/"))
-        }
-        (false, true) => Ok(()),
         (false, false) => Err(invalid_url()),
     }
 }
 
-/// Whether a URL gets its scheme from a macro.
-fn begins_with_macro(text: &str) -> bool {
-    text.strip_prefix("${").is_some_and(|rest| rest.contains('}'))
+/// `http://host:port/…` or `https://…`.
+fn is_http_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+    let (host, port) = server_parts(server);
+    url.bytes().all(|b| b.is_ascii_graphic()) && !host.is_empty() && is_port(port)
+}
+
+/// Host and port of `host:port`; a missing port is any good one.
+fn server_parts(server: &str) -> (&str, &str) {
+    server.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((server, "1"))
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// `mqtt://host:port`, `mqtts://host:port` (over TLS; the original knows no such), or `kafka://host:port,host:port`; a
@@ -110,11 +122,10 @@ fn check_server_url(url: &str, scheme: &str) -> Result<(), Error> {
         return Err(Error::bad_request(format!("path cannot be used in {scheme} url, use topic instead")));
     }
     let good = |server: &str| {
-        let bare = server.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
-        let (host, port) = bare.unwrap_or((server, "1"));
+        let (host, port) = server_parts(server);
         !host.is_empty()
             && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b))
-            && port.parse::<u16>().is_ok_and(|port| port > 0)
+            && is_port(port)
     };
     let mut servers = servers.split(',');
     let is_good = servers.next().is_some_and(good) && servers.all(|one| scheme == "kafka" && good(one));
@@ -194,7 +205,7 @@ fn topic(fields: &Map<String, Value>, name: &str) -> Result<MacroText, Error> {
     bounded(text, "topic")?;
     let topic = MacroText::parse_encoded(text);
     if !topic.has_macros() {
-        refuse_forbidden(text, "topic")?;
+        refuse_forbidden(text, &format!("{} field /topic/", name.trim_end_matches("Custom")))?;
     }
     Ok(topic)
 }

@@ -3,8 +3,14 @@
 use serde_json::Value;
 use service_kit::Clock;
 
-use super::sheet::{Case, Expected, Row, Sheet};
-use crate::broker::{Broker, NOW_US, Reply, Request, request};
+use super::{
+    sheet::{Case, Expected, MADE, Row, SINK, Sheet},
+    told,
+};
+use crate::{
+    broker::{Broker, NOW_US, Reply, Request, request},
+    sink::Sink,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Score {
@@ -15,17 +21,49 @@ pub(super) struct Score {
     tenants: usize,
 }
 
-pub(super) async fn sheet(broker: &Broker, name: &str, sheet: &Sheet, score: &mut Score) {
-    for case in &sheet.cases {
+/// What the rows of a case share.
+struct Stage {
+    tenant: String,
+    /// The path of the subscription or registration that was created last.
+    made: Option<String>,
+    sink: Option<Sink>,
+}
+
+/// `notifies`: whether the broker reads its own events; cases with a receiver are for those only.
+pub(super) async fn sheet(broker: &Broker, notifies: bool, name: &str, sheet: &Sheet, score: &mut Score) {
+    for case in sheet.cases.iter().filter(|case| notifies || !case.sink) {
         let place = format!("{name}.yaml ({}), {}", sheet.contract, case.name);
-        let mut tenant = None;
+        let mut stage = None;
         for line in case.rows.iter().flat_map(Row::lines) {
-            let tenant = match &mut tenant {
-                Some(tenant) if !case.fresh => &*tenant,
+            let stage = match &mut stage {
+                Some(stage) if !case.fresh => &mut *stage,
                 slot => slot.insert(prepare(broker, case, &place, score).await),
             };
-            let outcome = row(broker, tenant, &line).await;
+            let outcome = row(broker, stage, &stage.fill(&line)).await;
             count(score, &place, &line, outcome);
+        }
+    }
+}
+
+impl Stage {
+    /// The row with the paths and addresses of this stage.
+    fn fill(&self, row: &Row) -> Row {
+        let filled = |text: &String| self.filled(text);
+        Row { send: filled(&row.send), json: row.json.as_ref().map(filled), ..row.clone() }
+    }
+
+    fn filled(&self, text: &str) -> String {
+        let sink = self.sink.as_ref().map_or_else(|| SINK.to_owned(), |sink| sink.url(""));
+        text.replace(MADE, self.made.as_deref().unwrap_or(MADE)).replace(SINK, &sink)
+    }
+
+    /// A text with `ID` for the id of what was created last, and the receiver's address as rows write it.
+    fn neutral(&self, text: &str) -> String {
+        let id = self.made.as_deref().and_then(|path| path.rsplit('/').next());
+        let text = id.map_or_else(|| text.to_owned(), |id| text.replace(id, "ID"));
+        match &self.sink {
+            Some(sink) => text.replace(&sink.url(""), SINK),
+            None => text,
         }
     }
 }
@@ -46,7 +84,7 @@ fn count(score: &mut Score, place: &str, line: &Row, outcome: Result<(), String>
 }
 
 /// A new tenant with the entities that the case begins with.
-async fn prepare(broker: &Broker, case: &Case, place: &str, score: &mut Score) -> String {
+async fn prepare(broker: &Broker, case: &Case, place: &str, score: &mut Score) -> Stage {
     score.tenants += 1;
     let tenant = format!("t{}", score.tenants);
     broker.clock.set_us(NOW_US + case.begins * 1_000_000);
@@ -55,7 +93,8 @@ async fn prepare(broker: &Broker, case: &Case, place: &str, score: &mut Score) -
         let reply = send(broker, create).await;
         assert_eq!(reply.status, 201, "{place}: {entity}: {}", reply.body);
     }
-    tenant
+    let sink = if case.sink { Some(Sink::start().await) } else { None };
+    Stage { tenant, made: None, sink }
 }
 
 /// One millisecond passes with each request.
@@ -65,13 +104,18 @@ async fn send(broker: &Broker, request: Request) -> Reply {
     reply
 }
 
-async fn row(broker: &Broker, tenant: &str, row: &Row) -> Result<(), String> {
+async fn row(broker: &Broker, stage: &mut Stage, row: &Row) -> Result<(), String> {
     if let Some(seconds) = row.at {
         #[allow(clippy::cast_possible_truncation, reason = "seconds of a test")]
         let after_us = (seconds * 1e6) as i64;
         broker.clock.set_us(NOW_US + after_us);
     }
-    let reply = send(broker, built(row, tenant)).await;
+    let reply = send(broker, built(row, &stage.tenant)).await;
+    let named =
+        |path: &&str| path.starts_with("/v2/subscriptions/") || path.starts_with("/v2/registrations/");
+    if let Some(path) = reply.header("location").filter(named) {
+        stage.made = Some(path.to_owned());
+    }
     let error = row.error.as_ref().map(|error| error_of(error.get()));
     let wanted = match (&row.status, &error) {
         (Some(status), _) => *status.get(),
@@ -87,10 +131,21 @@ async fn row(broker: &Broker, tenant: &str, row: &Row) -> Result<(), String> {
             return Err(format!("header {name} is {found:?}, not {wanted:?}"));
         }
     }
-    let reply = match &row.then {
+    if let Some(sink) = &mut stage.sink {
+        let mut received = Vec::with_capacity(row.told.len());
+        for _ in &row.told {
+            received.push(sink.next().await);
+        }
+        let neutral: Vec<String> = received.iter().map(|one| stage.neutral(&one.body)).collect();
+        told::compare(&row.told, &received, &neutral)?;
+    }
+    let mut reply = match &row.then {
         None => reply,
-        Some(line) => send(broker, addressed(request(&encoded(line)), row, tenant)).await,
+        Some(line) => {
+            send(broker, addressed(request(&encoded(&stage.filled(line))), row, &stage.tenant)).await
+        }
     };
+    reply.body = stage.neutral(&reply.body);
     compare(row, error, &reply)
 }
 

@@ -7,6 +7,11 @@ use serde::Deserialize;
 
 /// What in a request is replaced by the key of each line of a table.
 pub(super) const PLACE: &str = "<?>";
+/// The `Location` of the subscription or registration that the case created last; in what is answered or told its id
+/// is `ID`.
+pub(super) const MADE: &str = "<made>";
+/// Where the case's receiver of notifications is.
+pub(super) const SINK: &str = "<sink>";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +33,9 @@ pub(super) struct Case {
     /// Entities that exist before, as bodies of `POST /v2/entities`, a millisecond apart.
     #[serde(default)]
     pub(super) given: Vec<String>,
+    /// Whether somebody listens at [`SINK`] for notifications.
+    #[serde(default)]
+    pub(super) sink: bool,
     /// Each row begins anew with what is given; without it rows see what those before them did.
     #[serde(default)]
     pub(super) fresh: bool,
@@ -66,8 +74,29 @@ pub(super) struct Row {
     /// Headers of the answer; null: absent.
     #[serde(default)]
     pub(super) answer: BTreeMap<String, Option<String>>,
+    /// What the receiver is told because of it, in any order.
+    #[serde(default)]
+    pub(super) told: Vec<Told>,
     /// Why it does not hold yet.
     pub(super) pending: Option<Expected<String>>,
+}
+
+/// A notification.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    /// Method and target.
+    #[serde(default = "ordinary_line")]
+    pub(super) line: String,
+    /// Headers that it has; null: that it has not.
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, Option<String>>,
+    /// To the letter.
+    pub(super) body: String,
+}
+
+fn ordinary_line() -> String {
+    "POST /".to_owned()
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -104,6 +133,7 @@ impl Row {
             ids: one(&self.ids, key),
             error: one(&self.error, key),
             answer: self.answer.clone(),
+            told: self.told.iter().map(|told| Told { body: replaced(&told.body), ..told.clone() }).collect(),
             pending: one(&self.pending, key),
         }
     }
