@@ -31,12 +31,19 @@ impl Accept {
         let mut json: Option<(f32, i64)> = None;
         let mut plain: Option<(f32, i64)> = None;
         for (at, item) in (0_i64..).zip(text.split(',')) {
-            let (range, weight) = parse_item(item.trim())?;
-            let rank = Some((weight, -at));
-            if matches!(range, "*/*" | "application/*" | "application/json") && rank > json {
+            let (range, parameter) = item.split_once(';').unwrap_or((item, ""));
+            let range = range.trim();
+            let takes_json = matches!(range, "*/*" | "application/*" | "application/json");
+            let takes_text = matches!(range, "*/*" | "text/*" | "text/plain");
+            if !takes_json && !takes_text {
+                // Whatever it says of its weight.
+                continue;
+            }
+            let rank = Some((weight(parameter.trim())?, -at));
+            if takes_json && rank > json {
                 json = rank;
             }
-            if matches!(range, "*/*" | "text/*" | "text/plain") && rank > plain {
+            if takes_text && rank > plain {
                 plain = rank;
             }
         }
@@ -47,9 +54,11 @@ impl Accept {
     }
 }
 
-fn parse_item(item: &str) -> Result<(&str, f32), Error> {
-    let Some((range, parameter)) = item.split_once(';') else { return Ok((item, 1.0)) };
-    let parameter = parameter.trim();
+/// `q=0.5`, or nothing.
+fn weight(parameter: &str) -> Result<f32, Error> {
+    if parameter.is_empty() {
+        return Ok(1.0);
+    }
     let Some(value) = parameter.strip_prefix('q') else {
         return Err(Error::bad_request("q missing in accept header"));
     };
@@ -61,12 +70,9 @@ fn parse_item(item: &str) -> Result<(&str, f32), Error> {
     if value.is_empty() {
         return Err(Error::bad_request("qvalue in accept header is missing"));
     }
-    let weight: f32 =
-        value.trim().parse().map_err(|_| Error::bad_request("qvalue in accept header is not a number"))?;
-    if !(0.0..=1.0).contains(&weight) {
-        return Err(Error::bad_request("qvalue in accept header is out of range"));
-    }
-    Ok((range.trim(), weight))
+    // The original compares weights that are none as well.
+    let weight = value.trim().parse::<f32>().ok().filter(|weight| weight.is_finite());
+    weight.ok_or_else(|| Error::bad_request("qvalue in accept header is not a number"))
 }
 
 pub(super) fn not_acceptable(description: &'static str) -> Error {
