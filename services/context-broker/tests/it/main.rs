@@ -12,6 +12,7 @@ mod conformance;
 mod deadline;
 mod delivery;
 mod entities;
+mod flags;
 mod forwarding;
 mod grpc;
 mod history;

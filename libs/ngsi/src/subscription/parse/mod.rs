@@ -8,7 +8,7 @@ mod transport;
 use serde_json::{Map, Value};
 
 use super::model::{Status, Subscription, SubscriptionPatch};
-use crate::{Error, parse, time};
+use crate::{Error, ErrorWord, parse, time};
 
 const MAX_DESCRIPTION: usize = 1024;
 /// Most strings in one list, and most entities in a subject.
@@ -35,7 +35,11 @@ pub(super) fn patch(body: &[u8]) -> Result<SubscriptionPatch, Error> {
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, Error> {
-    let members = parse::members(body)?;
+    // The original takes JSON that is no object for none at all; it does so here only.
+    let members = parse::members(body).map_err(|error| match error.word {
+        ErrorWord::BadRequest => Error::json_syntax(),
+        _ => error,
+    })?;
     if members.is_empty() {
         return Err(Error::bad_request("empty payload"));
     }
