@@ -12,6 +12,7 @@ mod args;
 mod bus_metrics;
 mod config;
 mod foundation;
+mod memory;
 mod service;
 mod signals;
 
@@ -20,5 +21,6 @@ pub use config::{
     AdminConfig, Backends, ProcessConfig, ShutdownConfig, load_over, shown, unread_environment,
 };
 pub use foundation::{Foundation, port_is_taken};
+pub use memory::spare_memory;
 pub use service::Program;
 pub use signals::until_signal;

@@ -79,6 +79,7 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
     /// Runs the program in a runtime of its own. What is wrong is told in words, below all that was logged and without a
     /// trace of calls; exit code 1.
     pub fn main(&self, run: impl Future<Output = Result<ExitCode>>) -> ExitCode {
+        crate::spare_memory();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let ended = runtime.context("no runtime").and_then(|runtime| {
             let ended = runtime.block_on(run);

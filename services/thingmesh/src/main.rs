@@ -16,6 +16,7 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    launch::spare_memory();
     match commands::run(cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
