@@ -34,13 +34,13 @@ pub struct Subject {
     pub condition: Condition,
 }
 
-/// Either `id` or `id_pattern` is there.
+/// Either `id` or `id_pattern` is there. Patterns are kept apart: most have none, and there are very many of these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubjectEntity {
     pub id: Option<String>,
-    pub id_pattern: Option<Pattern>,
+    pub id_pattern: Option<Box<Pattern>>,
     pub entity_type: Option<String>,
-    pub type_pattern: Option<Pattern>,
+    pub type_pattern: Option<Box<Pattern>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -51,9 +51,9 @@ pub(super) fn subject(value: &Value) -> Result<Subject, Error> {
 fn entity(item: ListedEntity<'_>) -> Result<SubjectEntity, Error> {
     Ok(SubjectEntity {
         id: item.id.map(str::to_owned),
-        id_pattern: pattern(item.id_pattern, "idPattern")?,
+        id_pattern: pattern(item.id_pattern, "idPattern")?.map(Box::new),
         entity_type: item.entity_type.map(str::to_owned),
-        type_pattern: pattern(item.type_pattern, "typePattern")?,
+        type_pattern: pattern(item.type_pattern, "typePattern")?.map(Box::new),
     })
 }
 
