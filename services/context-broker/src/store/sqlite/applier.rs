@@ -22,8 +22,8 @@ use crate::{
     update::{GroupKey, PlannedRow},
 };
 
-/// Changes gather for so long, unless somebody wants to read rows.
-const GATHER: Duration = Duration::from_millis(200);
+/// Changes gather for so long, unless somebody wants to read rows: what changes again meanwhile is written once.
+const GATHER: Duration = Duration::from_secs(1);
 /// Pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 

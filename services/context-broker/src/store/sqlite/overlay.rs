@@ -19,8 +19,9 @@ use crate::update::{GroupKey, Plan, Stored};
 
 /// Beyond so many bytes of entities, about, writers wait for the applier.
 const MOST_BYTES: usize = 16 << 20;
-/// The applier does not rest when so many entities wait.
-const MANY: usize = 2_000;
+/// The applier does not rest when so many entities wait, or so many bytes of them: whoever reads rows waits for all of it.
+const MANY: usize = 8_000;
+const MANY_BYTES: usize = MOST_BYTES / 2;
 /// What an entity costs beside its attributes, about.
 const ENTITY_BYTES: usize = 500;
 
@@ -117,10 +118,15 @@ impl Overlay {
     pub(super) fn add(&self, plan: &Plan, events: Vec<Outgoing>, last: i64, version: i64) {
         let mut inner = self.inner.write();
         for (key, group) in &plan.groups {
-            let bytes: usize = group.iter().map(|stored| ENTITY_BYTES + stored.entity.attributes.len()).sum();
-            inner.bytes += bytes;
+            let bytes = |group: &[Stored]| -> usize {
+                group.iter().map(|stored| ENTITY_BYTES + stored.entity.attributes.len()).sum()
+            };
+            inner.bytes += bytes(group);
             match inner.fresh.get_mut(key) {
-                Some(changed) => changed.group = group.clone(),
+                Some(changed) => {
+                    let before = std::mem::replace(&mut changed.group, group.clone());
+                    inner.bytes -= bytes(&before);
+                }
                 None => {
                     inner.fresh.insert(key.clone(), Changed { group: group.clone(), rows: Vec::new() });
                 }
@@ -138,7 +144,7 @@ impl Overlay {
         inner.events.extend(events);
         inner.newest = last;
         inner.version = version;
-        let many = inner.fresh.len() >= MANY;
+        let many = inner.fresh.len() >= MANY || inner.bytes >= MANY_BYTES;
         drop(inner);
         self.filled.notify_one();
         if many {
