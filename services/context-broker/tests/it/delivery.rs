@@ -150,3 +150,25 @@ async fn a_hundred_receivers_that_hang_delay_no_other() {
     assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
     broker.until(&quick, |body| body["notification"]["timesSent"] == 30).await;
 }
+#[tokio::test]
+async fn reasons_of_failures_are_those_of_the_original() {
+    let broker = Broker::with(|config| config.notification.longest_pause_ms = 50).await;
+    // Accepted by the system, answered by nobody.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("http://{}/", listener.local_addr().unwrap());
+    for (url, reason) in [
+        (silent.as_str(), "Timeout was reached"),
+        ("http://no-such-host.invalid/", "Could not resolve hostname"),
+    ] {
+        let body = json!({
+            "subject": {"entities": [{"id": reason.replace(' ', "-")}]},
+            "notification": {"http": {"url": url, "timeout": 200}}
+        });
+        let made = broker.send(request("POST /v2/subscriptions").json(&body.to_string())).await;
+        let path = made.header("location").unwrap();
+        broker.given(&format!(r#"{{"id":"{}","type":"T"}}"#, reason.replace(' ', "-"))).await;
+        let failed = |shown: &serde_json::Value| shown["notification"]["lastFailureReason"].is_string();
+        let shown = broker.until(path, failed).await;
+        assert_eq!(shown["notification"]["lastFailureReason"], reason, "{shown}");
+    }
+}
