@@ -10,7 +10,7 @@ use bench::{
     floor, load, machine,
     report::{Circumstances, Report},
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
 /// Measures the mesh: starts it, loads it on a fixed schedule, and compares it with a bare HTTP handler.
 #[derive(Parser)]
@@ -49,7 +49,13 @@ pub(crate) struct MeasureArgs {
     write: bool,
     /// Only these groups of figures, separated by commas: rest, broker (PATCH and GET), batch, subscribed, list, measure,
     /// fan-out, faults, history, gateway, forwarding, postgres, scaling, and, in a world of a million entities, point, filter, near, pages.
-    #[arg(long, value_delimiter = ',', value_name = "GROUP")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "GROUP",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(GROUPS)
+    )]
     only: Vec<String>,
     /// The program to measure; default: `thingmesh` beside this one.
     #[arg(long, value_name = "FILE")]

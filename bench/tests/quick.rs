@@ -51,3 +51,12 @@ fn a_quick_run_measures_every_group() {
         assert!(said.contains(found), "no line about {found:?} in\n{said}");
     }
 }
+
+#[test]
+fn a_group_that_does_not_exist_is_refused_before_anything_is_measured() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_thingmesh-bench")).args(["--only", "broker,query"]).output();
+    let output = output.expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("invalid value 'query'"), "{said}");
+}
