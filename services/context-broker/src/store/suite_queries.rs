@@ -1,7 +1,7 @@
-//! The case of the suite about pages in another order.
+//! Cases of the suite about pages in another order and about places.
 
 use ngsi::query::{EntityQuery, parse_order};
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::Clock;
 
 use super::{
@@ -60,4 +60,54 @@ pub(super) async fn sorted_pages_are_those_of_the_whole_sort(bench: Bench) {
         }
     }
     assert!(served >= 45, "{served} pages were sorted by the store");
+}
+
+pub(super) async fn places_are_found_by_their_cells_wherever_they_move(bench: Bench) {
+    use ngsi::geo::GeoQuery;
+    let s = scope("t", "/");
+    let put = async |id: &str, place: Value| {
+        let mut operation = append(id, &[("at", place)]);
+        operation.update.attributes["at"].attribute_type = Some("geo:point".to_owned());
+        bench.write(&s, operation).await.unwrap();
+    };
+    put("near", json!("40.4, -3.7")).await;
+    put("far", json!("48.8, 2.3")).await;
+    bench.write(&s, append("nowhere", &[("n", json!(1))])).await.unwrap();
+    let cells = GeoQuery::parse("near;maxDistance:1000", "point", "40.4,-3.7").unwrap().cells().unwrap();
+    let located = async |bench: &Bench, selection: &Selection, limit: u32| {
+        let counted = bench.store.count_located(&s.exactly(), selection, &cells, limit).await.unwrap();
+        let found = bench.store.located(&s.exactly(), selection, &cells, limit).await.unwrap();
+        let mut ids: Vec<String> = found.iter().map(|entity| entity.id.to_string()).collect();
+        ids.sort();
+        assert_eq!(counted, ids.len() as u64);
+        if bench.store.knows_places() {
+            let places = bench.store.places(&s.exactly(), selection, &cells, limit).await.unwrap();
+            let rows: Vec<i64> = places.iter().map(|place| place.row).collect();
+            let placed = bench.store.placed(&s.exactly(), selection, &rows).await.unwrap();
+            let mut placed: Vec<String> = placed.iter().map(|entity| entity.id.to_string()).collect();
+            placed.sort();
+            assert_eq!(placed, ids);
+            let elsewhere = bench.store.placed(&scope("u", "/").exactly(), selection, &rows).await.unwrap();
+            assert!(elsewhere.is_empty(), "rows alone open no tenant");
+            let in_cells = |place: &crate::store::Place| {
+                cells.iter().any(|(low, high)| (*low..=*high).contains(&place.cell))
+            };
+            assert!(places.iter().all(in_cells));
+        }
+        ids.join(" ")
+    };
+    let any = Selection::default();
+    assert_eq!(located(&bench, &any, 10).await, "near");
+    put("far", json!("40.401, -3.701")).await;
+    bench.write(&s, append("far", &[("n", json!(1))])).await.unwrap();
+    assert_eq!(located(&bench, &any, 10).await, "far near");
+    assert_eq!(located(&bench, &any, 1).await.split(' ').count(), 1);
+    let some = Selection { ids: vec!["far".into()], types: vec!["T".into()], ..Selection::default() };
+    assert_eq!(located(&bench, &some, 10).await, "far");
+    put("near", json!(null)).await;
+    assert_eq!(located(&bench, &any, 10).await, "far");
+    assert_eq!(located(&bench.reopen().await, &any, 10).await, "far");
+    let elsewhere = bench.store.located(&scope("u", "/").exactly(), &any, &cells, 10).await.unwrap();
+    assert!(elsewhere.is_empty());
+    assert_eq!(bench.store.count_located(&s.exactly(), &any, &[], 10).await.unwrap(), 0);
 }
