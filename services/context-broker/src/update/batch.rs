@@ -250,7 +250,11 @@ pub(crate) fn remember(
     is_new: bool,
 ) -> Vec<MeasureId> {
     let mut measures = before.filter(|_| !is_new).map(|stored| stored.measures).unwrap_or_default();
-    measures.extend(measure_id);
+    if let Some(measure_id) = measure_id {
+        // One that is made again after a kill may be there already.
+        measures.retain(|known| *known != measure_id);
+        measures.push(measure_id);
+    }
     let surplus = measures.len().saturating_sub(MEASURE_IDS_KEPT);
     measures.drain(..surplus);
     measures

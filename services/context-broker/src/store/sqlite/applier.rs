@@ -8,6 +8,7 @@ use std::{
 use bus::{Journal, outbox};
 use sqlx::{Sqlite, Transaction};
 use store::{SqlitePools, StoreError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,8 +23,13 @@ use crate::{
     update::{GroupKey, PlannedRow},
 };
 
-/// Changes gather for so long, unless somebody wants to read rows: what changes again meanwhile is written once.
-const GATHER: Duration = Duration::from_secs(1);
+/// Changes gather for so long, unless somebody wants to read rows: what changes again meanwhile is written once. The rows are
+/// then written over the same time, while the next changes gather.
+const GATHER: Duration = Duration::from_secs(2);
+/// Ids whose rows are written in one transaction, when nobody waits for them.
+const SLICE: usize = 256;
+/// Pause between two looks at whether the next slice is due.
+const LOOK: Duration = Duration::from_millis(2);
 /// Pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -62,24 +68,32 @@ pub(super) struct Applier {
     pub(super) relayed: Option<Relayed>,
 }
 
+/// How the rows of one turn are spread over time.
+struct Pace<'a> {
+    begun: Instant,
+    stop: &'a CancellationToken,
+}
+
 impl Applier {
     /// Until `stop`, and then what is left; what cannot be applied then is, when the file is opened again.
     pub(super) async fn run(self, stop: CancellationToken) {
+        let mut begun = Instant::now();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = self.overlay.filled.notified() => {}
                 () = stop.cancelled() => break,
             }
             // An outbox is read by others, who wait for it.
-            if self.relayed.is_none() {
-                tokio::select! {
-                    () = self.overlay.wanted.notified() => {}
-                    () = tokio::time::sleep(GATHER) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
+            let at_leisure = self.relayed.is_none()
+                && tokio::select! {
+                    () = self.overlay.wanted.notified() => false,
+                    () = self.overlay.full.notified() => true,
+                    () = tokio::time::sleep_until(begun + GATHER) => true,
+                    () = stop.cancelled() => false,
+                };
+            begun = Instant::now();
             // Once: what came meanwhile gathers again.
-            while let Err(error) = self.step().await {
+            while let Err(error) = self.step(at_leisure.then_some(Pace { begun, stop: &stop })).await {
                 tracing::warn!(%error, "committed changes are not in the rows yet, it is tried again");
                 tokio::select! {
                     () = tokio::time::sleep(AFTER_FAILURE) => {}
@@ -94,14 +108,14 @@ impl Applier {
 
     /// Writes all that waits.
     pub(super) async fn apply(&self) -> Result<(), StoreError> {
-        while self.step().await? {}
+        while self.step(None).await? {}
         Ok(())
     }
 
-    /// Writes what waits now; whether there was something.
-    async fn step(&self) -> Result<bool, StoreError> {
+    /// Writes what waits now, at once or at some pace; whether there was something.
+    async fn step(&self, pace: Option<Pace<'_>>) -> Result<bool, StoreError> {
         let Some(taken) = self.overlay.take() else { return Ok(false) };
-        if let Err(error) = self.write(&taken).await {
+        if let Err(error) = self.write(&taken, pace).await {
             self.overlay.failed(&error);
             return Err(error);
         }
@@ -119,28 +133,85 @@ impl Applier {
         Ok(true)
     }
 
-    async fn write(&self, taken: &Taken) -> Result<(), StoreError> {
-        let mut transaction = self.pools.begin().await?;
+    /// In several transactions when there is time: all at once takes a core and the disk from those who commit to the journal.
+    /// The position moves with the last; what the others wrote is written once more, the same, by a start after a kill.
+    async fn write(&self, taken: &Taken, mut pace: Option<Pace<'_>>) -> Result<(), StoreError> {
+        // In the order of their index: rows that lie beside each other are written once.
+        let mut groups: Vec<_> = taken.groups.iter().collect();
+        groups.sort_unstable_by_key(|(key, _)| *key);
+        let all = groups.len();
+        let mut rest = groups.as_slice();
+        loop {
+            let first = rest.len().min(if pace.is_some() { SLICE } else { usize::MAX });
+            let (slice, others) = rest.split_at(first);
+            let mut transaction = self.pools.begin().await?;
+            self.put(&mut transaction, slice).await?;
+            if others.is_empty() {
+                self.finish(&mut transaction, taken).await?;
+                return Ok(transaction.commit().await?);
+            }
+            transaction.commit().await?;
+            rest = others;
+            if let Some(Pace { begun, stop }) = &pace
+                && self.rest(*begun, stop, (all - rest.len(), all)).await
+            {
+                pace = None;
+            }
+        }
+    }
+
+    /// Pauses until more than `done` of `all` rows should be written: by the time, or by how much has gathered since. Whether
+    /// somebody waits for the rows.
+    async fn rest(&self, begun: Instant, stop: &CancellationToken, (done, all): (usize, usize)) -> bool {
+        let share = |part: f64, whole: f64| part / whole.max(1.0);
+        let done = share(done as f64, all as f64);
+        while done > share(begun.elapsed().as_secs_f64(), GATHER.as_secs_f64()).max(self.overlay.fill()) {
+            tokio::select! {
+                () = self.overlay.wanted.notified() => {
+                    // What gathers meanwhile may be what is wanted.
+                    self.overlay.wanted.notify_one();
+                    return true;
+                }
+                () = stop.cancelled() => return true,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        false
+    }
+
+    async fn put(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        groups: &[(&GroupKey, &Changed)],
+    ) -> Result<(), StoreError> {
+        let mut puts = Vec::with_capacity(groups.len());
+        for (key, changed) in groups {
+            self.rows(transaction, key, changed, &mut puts).await?;
+        }
+        let (in_place, others): (Vec<_>, Vec<_>) = puts.into_iter().partition(|row| row.keeps_indexes);
+        put_rows(transaction, &PUT_IN_PLACE, &in_place).await?;
+        put_rows(transaction, &PUT, &others).await
+    }
+
+    /// Moves the position, and hands the events on.
+    async fn finish(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        taken: &Taken,
+    ) -> Result<(), StoreError> {
         let moved = sqlx::query(POSITION)
             .bind(taken.last)
             .bind(taken.before)
-            .execute(&mut *transaction)
+            .execute(&mut **transaction)
             .await?
             .rows_affected();
         if moved == 0 {
             // The answer to a commit got lost that was made all the same.
             return Ok(());
         }
-        sqlx::query(VERSION).bind(taken.version).execute(&mut *transaction).await?;
-        let mut puts = Vec::with_capacity(taken.groups.len());
-        for (key, changed) in &taken.groups {
-            self.rows(&mut transaction, key, changed, &mut puts).await?;
-        }
-        let (in_place, others): (Vec<_>, Vec<_>) = puts.into_iter().partition(|row| row.keeps_indexes);
-        put_rows(&mut transaction, &PUT_IN_PLACE, &in_place).await?;
-        put_rows(&mut transaction, &PUT, &others).await?;
-        outbox::append_sqlite(&mut transaction, bus::CONTEXT_CHANGES, &taken.events).await?;
-        Ok(transaction.commit().await?)
+        sqlx::query(VERSION).bind(taken.version).execute(&mut **transaction).await?;
+        outbox::append_sqlite(transaction, bus::CONTEXT_CHANGES, &taken.events).await?;
+        Ok(())
     }
 
     /// Deletes rows of one id, and lists those to be put.

@@ -11,7 +11,7 @@ use store::group_commit::GroupCommitOptions;
 
 use super::{SqliteOptions, SqliteStore};
 use crate::{
-    store::{ContextStore, Selection, SystemStore},
+    store::{ContextStore, Selection, SystemStore, schema},
     update::{Applied, Operation, Write},
 };
 
@@ -139,6 +139,46 @@ async fn what_is_only_in_the_journal_is_there_after_a_start() {
     assert!(next.version > last.version, "versions go on");
     bench.store.count(&scope().exactly(), &Selection::default()).await.unwrap();
     assert_eq!(bench.store.sweep_expired(60_000_000).await.unwrap(), 1, "its end was put into the row");
+}
+
+/// Rows are written in several transactions, the last of which moves the position: a kill between them leaves rows that are ahead.
+#[tokio::test]
+async fn rows_that_are_ahead_of_the_position_end_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path(), true).await;
+    let id_of = |n: u8| Some([n; 16]);
+    for n in 0..3 {
+        bench.measure(UpdateAction::Append, "measured", &[("a", json!(n))], id_of(n)).await;
+    }
+    bench.write(UpdateAction::Append, "again", &[("a", json!(1))]).await;
+    bench.write(UpdateAction::Delete, "again", &[]).await;
+    bench.write(UpdateAction::Append, "again", &[("b", json!(1)), ("a", json!(2))]).await;
+    bench.write(UpdateAction::Append, "gone", &[("a", json!(1))]).await;
+    bench.write(UpdateAction::Delete, "gone", &[]).await;
+    for n in 3..5 {
+        bench.measure(UpdateAction::Append, "measured", &[("a", json!(n))], id_of(n)).await;
+    }
+    let expected = bench.values().await;
+    assert_eq!(expected.len(), 2);
+    let entities = |bench: &Bench| {
+        let rows = sqlx::query_as::<_, (String, Vec<u8>, Vec<u8>, i64, i64)>(
+            "SELECT id, attributes, measures, created_us, version FROM entity ORDER BY id",
+        );
+        let pools = bench.store.pools.clone();
+        async move { rows.fetch_all(&pools.reader).await.unwrap() }
+    };
+    let rows = entities(&bench).await;
+    for position in 0..=10 {
+        let left = tempfile::tempdir().unwrap();
+        copy(dir.path(), left.path());
+        let pools = store::open_sqlite(&left.path().join(FILE), schema::COMPONENT, schema::MIGRATIONS).await.unwrap();
+        let back = "UPDATE sequence SET value = ? WHERE name = 'journal'";
+        sqlx::query(back).bind(position).execute(&pools.writer).await.unwrap();
+        pools.close().await;
+        let bench = Bench::open(left.path(), true).await;
+        assert_eq!(bench.values().await, expected, "from {position}");
+        assert_eq!(entities(&bench).await, rows, "from {position}");
+    }
 }
 
 #[tokio::test]

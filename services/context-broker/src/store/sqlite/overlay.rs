@@ -18,9 +18,10 @@ use tokio::sync::{Notify, watch};
 use crate::update::{GroupKey, Plan, Stored};
 
 /// Beyond so many bytes of entities, about, writers wait for the applier.
-const MOST_BYTES: usize = 16 << 20;
-/// The applier does not rest when so many entities wait, or so many bytes of them: whoever reads rows waits for all of it.
-const MANY: usize = 8_000;
+const MOST_BYTES: usize = 24 << 20;
+/// The applier does not wait for more when so many entities wait, or so many bytes of them: whoever reads rows waits for all of
+/// it.
+const MANY: usize = 16_000;
 const MANY_BYTES: usize = MOST_BYTES / 2;
 /// What an entity costs beside its attributes, about.
 const ENTITY_BYTES: usize = 500;
@@ -33,6 +34,8 @@ pub(super) struct Overlay {
     pub(super) filled: Notify,
     /// Somebody waits for it.
     pub(super) wanted: Notify,
+    /// So much waits that it is not to become more.
+    pub(super) full: Notify,
 }
 
 #[derive(Default)]
@@ -144,12 +147,17 @@ impl Overlay {
         inner.events.extend(events);
         inner.newest = last;
         inner.version = version;
-        let many = inner.fresh.len() >= MANY || inner.bytes >= MANY_BYTES;
+        let is_full = inner.fill() >= 1.0;
         drop(inner);
         self.filled.notify_one();
-        if many {
-            self.wanted.notify_one();
+        if is_full {
+            self.full.notify_one();
         }
+    }
+
+    /// How much of what may wait has gathered since the applier last took something; 1 and more: enough.
+    pub(super) fn fill(&self) -> f64 {
+        self.inner.read().fill()
     }
 
     /// What is to be written next: what failed before, or else all that is fresh. `None` when there is nothing.
@@ -233,6 +241,11 @@ impl Overlay {
 }
 
 impl Inner {
+    fn fill(&self) -> f64 {
+        let share = |part: usize, whole: usize| part as f64 / whole as f64;
+        share(self.fresh.len(), MANY).max(share(self.bytes, MANY_BYTES))
+    }
+
     fn change(
         &mut self,
         key: &GroupKey,
