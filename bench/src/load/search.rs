@@ -47,9 +47,11 @@ pub fn capacity(target: Target, requests: &Requests, effort: &Effort, server: &S
     closed(effort.warm_up)?.all_well("warm-up")?;
     let reached = closed(effort.step)?.all_well("closed loop")?.rate();
     let (mut maximum, mut kept_limit) = (reached, false);
+    eprintln!("  closed loop: {reached:.0}/s");
     for _ in 0..MOST_STEPS {
         let outcome = drive(target, requests, Load::Open { rate: maximum, duration: effort.step })?;
         kept_limit = outcome.failed == 0 && outcome.p99() <= effort.p99_limit;
+        eprintln!("  {maximum:.0}/s: p99 {:.1?}", outcome.p99());
         if kept_limit {
             break;
         }
