@@ -314,7 +314,8 @@ impl ContextStore for SqliteStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.pools.reader).await?;
-        Ok(())
+        // Whoever reads rows would be refused.
+        self.overlay.failure().map_or(Ok(()), Err)
     }
 }
 

@@ -200,6 +200,11 @@ impl Overlay {
         });
     }
 
+    /// Why the applier's last attempt failed, if it did.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.progress.borrow().failure.clone()
+    }
+
     /// Waits until everything that was committed before is in the rows; fails when the applier does.
     pub(super) async fn settle(&self) -> Result<(), StoreError> {
         let newest = self.inner.read().newest;
@@ -356,10 +361,12 @@ mod tests {
         overlay.wanted.notified().await;
         overlay.failed(&StoreError::Full("disk".into()));
         assert!(matches!(first.await.unwrap(), Err(StoreError::Full(_))));
+        assert!(matches!(overlay.failure(), Some(StoreError::Full(_))));
         let second = waiting(overlay.clone());
         overlay.wanted.notified().await;
         let taken = overlay.take().unwrap();
         overlay.applied(&taken);
         second.await.unwrap().unwrap();
+        assert!(overlay.failure().is_none());
     }
 }
