@@ -23,7 +23,7 @@ mod tail;
 mod waker;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
-pub use journal::{AppendError, Appender, Entry, Journal};
+pub use journal::{AppendError, Appender, Appending, Entry, Journal};
 pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls, check_login};
 pub use outbox::OutboxDb;
 pub use record::{Batch, Outgoing, Record, header};

@@ -3,12 +3,12 @@
 //! A request that finds the executor idle starts at once; while a batch runs, the next one gathers. So a lone caller pays
 //! no waiting time, and under load the batches grow by themselves. (No timer is involved: tokio's timer ticks in
 //! milliseconds, longer than a commit.) Where nobody waits for the answers, batches may be kept apart, so that few commits do
-//! for many requests.
+//! for many requests. Where an executor can do it, a batch begins while the one before waits for its disk.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -62,12 +62,15 @@ pub struct GroupCommitOptions {
     pub queue: usize,
     /// From the begin of one batch to that of the next, at least; full batches don't wait for it.
     pub apart: Duration,
+    /// A batch of at least so many requests, and as many as the one that is under way, begins beside it: two at once, never
+    /// three, and `execute` is first polled in their order. `None`: one after the other.
+    pub overlap: Option<usize>,
     pub observer: Option<Observer>,
 }
 
 impl Default for GroupCommitOptions {
     fn default() -> Self {
-        Self { max_batch: 500, queue: 8192, apart: Duration::ZERO, observer: None }
+        Self { max_batch: 500, queue: 8192, apart: Duration::ZERO, overlap: None, observer: None }
     }
 }
 
@@ -126,14 +129,29 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
         let max = self.options.max_batch.max(1);
         let mut batch = Vec::with_capacity(max);
         let mut next = Instant::now();
-        loop {
-            tokio::select! {
-                biased;
-                received = self.queue.recv_many(&mut batch, max) => if received == 0 { return },
-                () = stop.cancelled(), if !self.queue.is_closed() => {
-                    self.queue.close();
-                    continue;
+        let mut under_way = FuturesUnordered::new();
+        // Requests of the batch that began last.
+        let mut last = 0;
+        let mut is_open = true;
+        while is_open || !batch.is_empty() || !under_way.is_empty() {
+            // With nothing under way there is always something to wait for: else the loop has ended, or goes on below.
+            let gathers = is_open && batch.len() < max && (under_way.is_empty() || self.options.overlap.is_some());
+            let room = max - batch.len();
+            if gathers || !under_way.is_empty() {
+                tokio::select! {
+                    biased;
+                    Some(report) = under_way.next(), if !under_way.is_empty() => self.report(report),
+                    received = self.queue.recv_many(&mut batch, room), if gathers => is_open = received > 0,
+                    () = stop.cancelled(), if gathers && !self.queue.is_closed() => self.queue.close(),
                 }
+            }
+            let may_begin = match under_way.len() {
+                0 => true,
+                1 => self.options.overlap.is_some_and(|least| batch.len() >= least.max(last).min(max)),
+                _ => false,
+            };
+            if batch.is_empty() || !may_begin {
+                continue;
             }
             if !self.options.apart.is_zero() {
                 self.gather(&mut batch, next, &stop).await;
@@ -148,7 +166,8 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
                     batch.push(waiting);
                 }
             }
-            self.execute(&mut batch).await;
+            last = batch.len();
+            under_way.push(execute(self.executor.clone(), std::mem::replace(&mut batch, Vec::with_capacity(max))));
         }
     }
 
@@ -165,35 +184,35 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
         }
     }
 
-    async fn execute(&self, batch: &mut Vec<Waiting<E>>) {
-        let (requests, answers): (Vec<_>, Vec<_>) = batch
-            .drain(..)
-            .filter(|waiting| !waiting.answer.is_closed())
-            .map(|waiting| (waiting.request, waiting.answer))
-            .unzip();
-        if requests.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let outcomes = AssertUnwindSafe(self.executor.execute(requests)).catch_unwind().await;
-        let panicked = outcomes.is_err();
-        if panicked {
-            tracing::error!(requests = answers.len(), "a batch panicked");
-        }
-        let report = BatchReport {
-            requests: answers.len(),
-            took: started.elapsed(),
-            queued: self.queue.len(),
-            panicked,
-        };
-        // A missing answer drops its sender, which the caller sees as `Unknown`.
-        for (answer, outcome) in answers.into_iter().zip(outcomes.unwrap_or_default()) {
-            answer.send(outcome).ok();
-        }
-        if let Some(observer) = &self.options.observer {
-            observer(report);
+    fn report(&self, report: Option<BatchReport>) {
+        if let Some((observer, report)) = self.options.observer.as_ref().zip(report) {
+            observer(BatchReport { queued: self.queue.len(), ..report });
         }
     }
+}
+
+/// `None`: nobody waited for it any more.
+async fn execute<E: BatchExecutor>(executor: Arc<E>, batch: Vec<Waiting<E>>) -> Option<BatchReport> {
+    let (requests, answers): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .filter(|waiting| !waiting.answer.is_closed())
+        .map(|waiting| (waiting.request, waiting.answer))
+        .unzip();
+    if requests.is_empty() {
+        return None;
+    }
+    let started = Instant::now();
+    let outcomes = AssertUnwindSafe(executor.execute(requests)).catch_unwind().await;
+    let panicked = outcomes.is_err();
+    if panicked {
+        tracing::error!(requests = answers.len(), "a batch panicked");
+    }
+    let report = BatchReport { requests: answers.len(), took: started.elapsed(), queued: 0, panicked };
+    // A missing answer drops its sender, which the caller sees as `Unknown`.
+    for (answer, outcome) in answers.into_iter().zip(outcomes.unwrap_or_default()) {
+        answer.send(outcome).ok();
+    }
+    Some(report)
 }
 
 /// Several group commits side by side. Requests with the same key meet in the same one, so that two batches never wait

@@ -26,6 +26,9 @@ pub(crate) struct Stores {
     pub(crate) registrations: Arc<dyn RegistrationStore>,
 }
 
+/// Requests that make it worth to begin a batch while another waits for the disk: smaller ones cost more than they gain.
+const OVERLAP: usize = 16;
+
 pub(crate) async fn open(
     config: &Config,
     deps: &Deps,
@@ -43,7 +46,10 @@ pub(crate) async fn open(
         ..GroupCommitOptions::default()
     };
     match &config.store {
-        StoreConfig::Sqlite => sqlite(config, deps, group_commit, tasks).await,
+        StoreConfig::Sqlite => {
+            let group_commit = GroupCommitOptions { overlap: Some(OVERLAP), ..group_commit };
+            sqlite(config, deps, group_commit, tasks).await
+        }
         StoreConfig::Postgres(server) => {
             let options = PostgresOptions {
                 config: server.clone(),

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
 };
 
@@ -36,6 +36,10 @@ pub enum AppendError {
 pub struct Appender {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
+    /// Offset of the first record of the next call.
+    next: i64,
+    /// Failures that were known when what is under way began.
+    failures: u64,
 }
 
 struct Job {
@@ -43,7 +47,27 @@ struct Job {
     first: i64,
     next: i64,
     time_us: i64,
+    failures: u64,
     answer: oneshot::Sender<Result<(), AppendError>>,
+}
+
+/// Records on their way to the disk.
+#[derive(Debug)]
+pub struct Appending {
+    last: i64,
+    outcome: oneshot::Receiver<Result<(), AppendError>>,
+}
+
+impl Appending {
+    /// The offset of the last one, when they are durable; readers find them then.
+    pub async fn durable(self) -> Result<i64, AppendError> {
+        self.outcome.await.map_err(|_| ended())??;
+        Ok(self.last)
+    }
+}
+
+fn ended() -> AppendError {
+    AppendError::Unknown(StoreError::Unavailable("the journal's thread has ended".into()))
 }
 
 impl Appender {
@@ -51,29 +75,54 @@ impl Appender {
         let (jobs, received) = mpsc::channel::<Job>();
         let mut file = Active { shared: shared.clone(), file: None, unsure: false };
         thread::Builder::new().name("journal".into()).spawn(move || {
+            let (mut failures, mut last) = (0, None);
             for mut job in received {
-                let outcome = file.append(&mut job);
+                let outcome = match &last {
+                    // It may follow from what was not written.
+                    Some(error) if job.failures < failures => Err(AppendError::NotWritten(StoreError::clone(error))),
+                    _ => file.append(&mut job),
+                };
+                if let Err(AppendError::NotWritten(error) | AppendError::Unknown(error)) = &outcome
+                    && job.failures == failures
+                {
+                    failures += 1;
+                    last = Some(error.clone());
+                    file.shared.failures.store(failures, Ordering::Release);
+                }
                 job.answer.send(outcome).ok();
             }
         })?;
-        Ok(Self { shared, jobs })
+        let next = shared.state.lock().next;
+        Ok(Self { shared, jobs, next, failures: 0 })
     }
 
-    /// Appends records (at least one), each with a note for the owner; answers the offset of the last one. They are durable
-    /// then, and readers find them. `&mut`: one call at a time.
-    pub async fn append<'a>(
+    /// To be called before what is appended next is made: true when something failed since, so that what was said to be
+    /// appended and is not known to be durable is not to be built upon. It will not be written.
+    pub fn begin(&mut self) -> bool {
+        let failures = self.shared.failures.load(Ordering::Acquire);
+        if failures == self.failures {
+            return false;
+        }
+        self.failures = failures;
+        // What is under way is refused, so this is where the next one goes.
+        self.next = self.shared.state.lock().next;
+        true
+    }
+
+    /// Appends records (at least one), each with a note for the owner, behind what is under way. If that fails, so does this.
+    pub fn append<'a>(
         &mut self,
         time_us: i64,
         entries: impl ExactSizeIterator<Item = (&'a Outgoing, &'a [u8])>,
-    ) -> Result<i64, AppendError> {
-        let first = self.shared.state.lock().next;
+    ) -> Result<Appending, AppendError> {
+        let first = self.next;
         let next = first.saturating_add(i64::try_from(entries.len()).unwrap_or(i64::MAX));
         let frame = frame::encode(first, time_us, entries);
         let (answer, outcome) = oneshot::channel();
-        let ended = || AppendError::Unknown(StoreError::Unavailable("the journal's thread has ended".into()));
-        self.jobs.send(Job { frame, first, next, time_us, answer }).map_err(|_| ended())?;
-        outcome.await.map_err(|_| ended())??;
-        Ok(next - 1)
+        let job = Job { frame, first, next, time_us, failures: self.failures, answer };
+        self.jobs.send(job).map_err(|_| ended())?;
+        self.next = next;
+        Ok(Appending { last: next - 1, outcome })
     }
 }
 

@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use store::StoreError;
 
 use crate::{Outgoing, Record};
-pub use appender::{AppendError, Appender};
+pub use appender::{AppendError, Appender, Appending};
 use segment::{Scan, io_error};
 
 /// Frames at least this far apart are remembered by their place, so that a reader need not start at the beginning.
@@ -61,6 +61,8 @@ struct Shared {
     state: Mutex<State>,
     /// Entries from here on are not forgotten.
     floor: AtomicI64,
+    /// Frames that could not be written.
+    failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -149,7 +151,8 @@ impl Journal {
             }
         }
         let state = Mutex::new(State { segments, next });
-        let shared = Arc::new(Shared { dir: dir.to_owned(), state, floor: AtomicI64::new(i64::MAX) });
+        let (floor, failures) = (AtomicI64::new(i64::MAX), AtomicU64::new(0));
+        let shared = Arc::new(Shared { dir: dir.to_owned(), state, floor, failures });
         let appender = Appender::start(shared.clone()).map_err(failed)?;
         Ok((Self { shared }, appender))
     }

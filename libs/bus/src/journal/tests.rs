@@ -15,8 +15,12 @@ fn outgoing(text: &str) -> Outgoing {
 }
 
 async fn append(appender: &mut Appender, texts: &[&str]) -> i64 {
+    submit(appender, texts).durable().await.unwrap()
+}
+
+fn submit(appender: &mut Appender, texts: &[&str]) -> Appending {
     let records: Vec<Outgoing> = texts.iter().copied().map(outgoing).collect();
-    appender.append(7, records.iter().map(|record| (record, b"note".as_slice()))).await.unwrap()
+    appender.append(7, records.iter().map(|record| (record, b"note".as_slice()))).unwrap()
 }
 
 fn texts(journal: &Journal, from: i64) -> Vec<(i64, String)> {
@@ -57,6 +61,33 @@ async fn what_was_appended_is_read_from_any_offset_and_after_a_restart() {
     let (journal, mut appender) = Journal::open(&path, 3).unwrap();
     assert_eq!(append(&mut appender, &["d"]).await, 4);
     assert_eq!(texts(&journal, 3), pairs(&[(3, "c"), (4, "d")]));
+}
+
+#[tokio::test]
+async fn what_is_under_way_together_comes_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    assert!(!appender.begin());
+    let (first, second) = (submit(&mut appender, &["a", "b"]), submit(&mut appender, &["c"]));
+    assert_eq!((second.durable().await.unwrap(), first.durable().await.unwrap()), (3, 2));
+    assert_eq!(texts(&journal, 0), pairs(&[(1, "a"), (2, "b"), (3, "c")]));
+}
+
+#[tokio::test]
+async fn what_was_begun_before_a_failure_is_not_written_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (journal, mut appender) = Journal::open(&path, 0).unwrap();
+    std::fs::remove_dir(&path).unwrap();
+    let failed = submit(&mut appender, &["a"]).durable().await;
+    assert!(matches!(failed, Err(AppendError::NotWritten(_))), "{failed:?}");
+    std::fs::create_dir(&path).unwrap();
+    // It could be written now, but may follow from the first.
+    let refused = submit(&mut appender, &["b"]).durable().await;
+    assert!(matches!(refused, Err(AppendError::NotWritten(_))), "{refused:?}");
+    assert!(appender.begin() && !appender.begin());
+    assert_eq!(append(&mut appender, &["c"]).await, 1);
+    assert_eq!(texts(&journal, 0), pairs(&[(1, "c")]));
 }
 
 #[tokio::test]

@@ -41,7 +41,11 @@ pub async fn copy_to_journal(
         }
         let records: Vec<Outgoing> = rows.into_iter().map(outgoing).collect::<Result<_, _>>()?;
         let entries = records.iter().map(|record| (record, [].as_slice()));
-        let last = appender.append(time_us, entries).await.map_err(|error| match error {
+        let appended = match appender.append(time_us, entries) {
+            Ok(appending) => appending.durable().await,
+            Err(error) => Err(error),
+        };
+        let last = appended.map_err(|error| match error {
             AppendError::NotWritten(error) | AppendError::Unknown(error) => error,
         })?;
         from = last + 1;

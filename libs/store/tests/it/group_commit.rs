@@ -171,6 +171,48 @@ async fn a_panic_is_told_to_its_callers_only() {
 }
 
 #[tokio::test]
+async fn a_batch_as_large_as_the_one_under_way_begins_beside_it() {
+    let doubler = Doubler::new(0);
+    let options = GroupCommitOptions { overlap: Some(3), ..options(4, 100) };
+    let (group, work) = GroupCommit::new(doubler.clone(), options);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(work.run(stop.clone()));
+    let submit = |n| {
+        let group = group.clone();
+        tokio::spawn(async move { group.submit(n).await })
+    };
+    let begun = |batches: usize| {
+        let doubler = doubler.clone();
+        async move { until(|| doubler.running.load(Ordering::SeqCst) == batches).await }
+    };
+    let mut waiting = vec![submit(0)];
+    begun(1).await;
+    // Two are too few, three are enough; then two are under way, and a third has to wait whatever its size.
+    waiting.extend([submit(2), submit(4)]);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(doubler.sizes(), [1]);
+    waiting.push(submit(6));
+    begun(2).await;
+    waiting.extend((0..6).map(|n| submit(8 + n * 2)));
+    until(|| group.fill().0 == 2).await;
+    assert_eq!(doubler.sizes(), [1, 3]);
+    doubler.permits.add_permits(1);
+    begun(3).await;
+    assert_eq!(doubler.sizes(), [1, 3, 4]);
+    // What has gathered is done at the stop too.
+    stop.cancel();
+    doubler.permits.add_permits(10);
+    for (n, answer) in (0_u64..).zip(waiting) {
+        assert_eq!(answer.await.unwrap(), Ok(n * 4));
+    }
+    running.await.unwrap();
+    assert_eq!(doubler.sizes(), [1, 3, 4, 2]);
+    assert_eq!(group.submit(8).await, Err(Refused::Group(GroupCommitError::Stopped)));
+}
+
+#[tokio::test]
 async fn what_is_queued_at_the_stop_is_still_done() {
     let doubler = Doubler::new(0);
     let (group, work) = GroupCommit::new(doubler.clone(), options(1, 10));

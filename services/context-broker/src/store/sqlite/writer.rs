@@ -1,16 +1,27 @@
 //! The one writer: takes a batch of operations, commits it to the journal, and keeps it in memory until it is in the rows.
+//!
+//! ```text
+//! batch n+1   plan ──► journal: written, durable ──► overlay ──► answers
+//! batch n+2              plan, upon n+1 ─────────► journal ──► overlay ──► answers
+//! ```
+//!
+//! A batch is planned while the one before waits for the disk, and sees it; others do once it is durable. When a batch could
+//! not be written, what was planned upon it is not written either.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, LazyLock},
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
-use bus::Appender;
+use bus::{Appender, Appending};
 use scope::Tenant;
 use service_kit::Clock;
 use store::{SqlitePools, StoreError, group_commit::BatchExecutor};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 use super::{
     Epochs,
@@ -21,7 +32,7 @@ use super::{
 use crate::{
     error::WriteError,
     store::{Bulk, WakeSlot},
-    update::{Applied, Batch, GroupKey, Limits, Plan, Slot, Write},
+    update::{Applied, Batch, GroupKey, Limits, Plan, Slot, Stored, Write},
 };
 
 /// The rows of some ids.
@@ -50,12 +61,29 @@ pub(super) struct Parts {
 
 pub(super) struct Writer {
     parts: Parts,
-    /// One batch after the other.
-    journal: Mutex<Appender>,
+    /// One batch after the other is planned.
+    front: Mutex<Front>,
 }
 
 type Results = Vec<Result<Applied, ngsi::Error>>;
 type Groups = HashMap<GroupKey, Vec<Slot>>;
+
+/// Where the next batch begins.
+struct Front {
+    journal: Appender,
+    /// What is planned and on its way to the journal: the next batch builds upon it, nobody else sees it.
+    ahead: VecDeque<Ahead>,
+    /// Tells that the batch before is published; ends without when it has failed. Those before it have ended then.
+    before: Option<oneshot::Receiver<()>>,
+}
+
+struct Ahead {
+    groups: HashMap<GroupKey, Arc<[Stored]>>,
+    /// Of the newest change.
+    version: i64,
+    /// Whether it is in the overlay.
+    published: Arc<AtomicBool>,
+}
 
 /// A batch as it will be committed.
 struct Planned {
@@ -65,47 +93,110 @@ struct Planned {
     now_us: i64,
 }
 
+/// A batch on its way to the journal.
+struct Begun {
+    planned: Planned,
+    /// None: it changes nothing.
+    appending: Option<Appending>,
+    before: Option<oneshot::Receiver<()>>,
+    done: oneshot::Sender<()>,
+    published: Arc<AtomicBool>,
+}
+
 impl Writer {
     pub(super) fn new(parts: Parts, journal: Appender) -> Self {
-        Self { parts, journal: Mutex::new(journal) }
+        Self { parts, front: Mutex::new(Front { journal, ahead: VecDeque::new(), before: None }) }
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<Results, WriteError> {
-        let mut journal = self.journal.lock().await;
-        let overlay = &self.parts.overlay;
-        overlay.room().await?;
-        let now_us = self.parts.clock.now_us();
-        let (groups, missing) = self.known(&batch);
-        let groups = self.load(groups, &missing).await?;
-        let planned = self.plan(batch, groups, overlay.version() + 1, now_us).await?;
+        let Begun { planned, appending, before, done, published } = self.begin(batch).await?;
+        let last = match appending {
+            Some(appending) => Some(appending.durable().await),
+            None => None,
+        };
+        let before = match before {
+            Some(before) => before.await,
+            None => Ok(()),
+        };
+        let last = match last {
+            Some(last) => Some(last?),
+            None => {
+                // What it answers may follow from the batch before.
+                before.map_err(|_| StoreError::Unavailable("what was written just before failed".into()))?;
+                None
+            }
+        };
         let Planned { results, mut plan, last_version, now_us } = planned;
-        if plan.events.is_empty() {
-            return Ok(results);
-        }
-        let notes =
-            plan.causes.iter().map(|cause| cause.as_ref().map_or(&[][..], |measure| measure.as_slice()));
-        let last = journal.append(now_us, plan.events.iter().zip(notes)).await?;
-        // In this order: whoever is told of a change finds it.
-        let events = std::mem::take(&mut plan.events);
-        match &self.parts.wake {
-            None => overlay.add(&plan, events, last, last_version),
-            Some(wake) => {
-                overlay.add(&plan, Vec::new(), last, last_version);
-                if let Some(waker) = wake.get() {
-                    waker.wake_with(last, now_us, events);
+        if let Some(last) = last {
+            // In this order: whoever is told of a change finds it.
+            let overlay = &self.parts.overlay;
+            let events = std::mem::take(&mut plan.events);
+            match &self.parts.wake {
+                None => overlay.add(&plan, events, last, last_version),
+                Some(wake) => {
+                    overlay.add(&plan, Vec::new(), last, last_version);
+                    if let Some(waker) = wake.get() {
+                        waker.wake_with(last, now_us, events);
+                    }
                 }
             }
+            published.store(true, Ordering::Release);
         }
+        done.send(()).ok();
         Ok(results)
+    }
+    /// Plans a batch upon what is committed and what is about to be, and hands it to the journal.
+    async fn begin(&self, batch: Vec<Write>) -> Result<Begun, WriteError> {
+        let mut front = self.front.lock().await;
+        let overlay = &self.parts.overlay;
+        overlay.room().await?;
+        if front.journal.begin() {
+            // All that is under way has failed, but for what was durable before: that is published when the last has ended.
+            if let Some(before) = front.before.take() {
+                before.await.ok();
+            }
+            front.ahead.clear();
+        }
+        while front.ahead.front().is_some_and(|ahead| ahead.published.load(Ordering::Acquire)) {
+            front.ahead.pop_front();
+        }
+        let now_us = self.parts.clock.now_us();
+        let version = front.ahead.back().map_or_else(|| overlay.version(), |ahead| ahead.version);
+        let (groups, missing) = self.known(&batch, &front.ahead);
+        let groups = self.load(groups, &missing).await?;
+        let planned = self.plan(batch, groups, version + 1, now_us).await?;
+        let plan = &planned.plan;
+        let (done, ended) = oneshot::channel();
+        let published = Arc::new(AtomicBool::new(false));
+        let appending = match plan.events.is_empty() {
+            true => None,
+            false => {
+                let notes = plan
+                    .causes
+                    .iter()
+                    .map(|cause| cause.as_ref().map_or(&[][..], |measure| measure.as_slice()));
+                let appending = front.journal.append(now_us, plan.events.iter().zip(notes))?;
+                front.ahead.push_back(Ahead {
+                    groups: plan.groups.iter().cloned().collect(),
+                    version: planned.last_version,
+                    published: published.clone(),
+                });
+                Some(appending)
+            }
+        };
+        let before = front.before.replace(ended);
+        Ok(Begun { planned, appending, before, done, published })
     }
 
     /// The entities that the batch touches and that are in memory, and the names of the others.
-    fn known(&self, batch: &[Write]) -> (Groups, Vec<GroupKey>) {
+    fn known(&self, batch: &[Write], ahead: &VecDeque<Ahead>) -> (Groups, Vec<GroupKey>) {
+        let ahead = |key: &GroupKey| ahead.iter().rev().find_map(|ahead| ahead.groups.get(key).cloned());
         let keys: BTreeSet<GroupKey> = batch.iter().map(GroupKey::of).collect();
         let mut groups = HashMap::with_capacity(keys.len());
         let mut missing = Vec::new();
         for key in keys {
-            match self.parts.overlay.get(&key).or_else(|| self.parts.cache.get(&key)) {
+            let known = || self.parts.overlay.get(&key).or_else(|| self.parts.cache.get(&key));
+            match ahead(&key).or_else(known) {
                 Some(group) => {
                     groups.insert(key, group.iter().cloned().map(Slot::loaded).collect());
                 }
@@ -115,7 +206,7 @@ impl Writer {
         (groups, missing)
     }
 
-    /// The groups with those that only the file has. Nothing of them waits to be applied, and nobody else commits.
+    /// The groups with those that only the file has. Nothing of them waits to be applied, and nobody else plans.
     async fn load(&self, mut groups: Groups, missing: &[GroupKey]) -> Result<Groups, StoreError> {
         for (statement, chunk) in LOAD.chunks(missing) {
             let query = chunk.iter().fold(sqlx::query_scalar::<_, String>(statement), |query, key| {
