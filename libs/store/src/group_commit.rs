@@ -135,7 +135,8 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
         let mut is_open = true;
         while is_open || !batch.is_empty() || !under_way.is_empty() {
             // With nothing under way there is always something to wait for: else the loop has ended, or goes on below.
-            let gathers = is_open && batch.len() < max && (under_way.is_empty() || self.options.overlap.is_some());
+            let gathers =
+                is_open && batch.len() < max && (under_way.is_empty() || self.options.overlap.is_some());
             let room = max - batch.len();
             if gathers || !under_way.is_empty() {
                 tokio::select! {
@@ -167,7 +168,8 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
                 }
             }
             last = batch.len();
-            under_way.push(execute(self.executor.clone(), std::mem::replace(&mut batch, Vec::with_capacity(max))));
+            under_way
+                .push(execute(self.executor.clone(), std::mem::replace(&mut batch, Vec::with_capacity(max))));
         }
     }
 

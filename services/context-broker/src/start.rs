@@ -60,7 +60,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
         refuse: refuse_ngsi(),
         metrics: deps.metrics.clone(),
     };
-    let router = service_kit::http::serve_shared(&tasks, http, api::router(core.clone(), &config), listener);
+    let router =
+        service_kit::http::serve_handler(&tasks, http, api::handler(core.clone(), &config), listener);
     let listener = GrpcListener { service: SERVICE, descriptors: proto::DESCRIPTORS };
     service_kit::grpc::serve(&tasks, grpc, api::grpc_service(core.clone()), listener);
     deps.readiness.set("context-broker.store", Ok(()));

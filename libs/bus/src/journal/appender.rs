@@ -79,7 +79,9 @@ impl Appender {
             for mut job in received {
                 let outcome = match &last {
                     // It may follow from what was not written.
-                    Some(error) if job.failures < failures => Err(AppendError::NotWritten(StoreError::clone(error))),
+                    Some(error) if job.failures < failures => {
+                        Err(AppendError::NotWritten(StoreError::clone(error)))
+                    }
                     _ => file.append(&mut job),
                 };
                 if let Err(AppendError::NotWritten(error) | AppendError::Unknown(error)) = &outcome

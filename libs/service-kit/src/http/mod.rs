@@ -1,6 +1,7 @@
 //! HTTP listeners: every limit, trace, metric and panic guard is here, so that a service's handlers only translate.
 
 mod body;
+mod handler;
 mod observe;
 mod request_line;
 mod serve;
@@ -11,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 pub use body::{BodyError, read_body};
+pub use handler::Handler;
 pub use observe::{HttpMetrics, observed};
-pub use serve::{serve, serve_shared};
+pub use serve::{serve, serve_handler, serve_shared};
 
 use crate::{Code, metrics::Metrics};
 

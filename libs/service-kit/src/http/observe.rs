@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -35,7 +36,7 @@ pub(super) struct RequestLabels {
     service: &'static str,
     listener: &'static str,
     method: &'static str,
-    route: String,
+    route: Cow<'static, str>,
     status: u16,
 }
 
@@ -84,7 +85,8 @@ impl HttpMetrics {
     }
 }
 
-struct Observer {
+/// The guards of one listener.
+pub(super) struct Observer {
     listener: HttpListener,
     labels: ListenerLabels,
     in_flight: AtomicUsize,
@@ -93,19 +95,24 @@ struct Observer {
     timeout: Duration,
 }
 
+impl Observer {
+    pub(super) fn new(listener: HttpListener) -> Self {
+        let labels = ListenerLabels { service: listener.service, listener: listener.name };
+        let metrics = listener.metrics.http().clone();
+        Self {
+            duration: metrics.duration.get_or_create(&labels).clone(),
+            in_flight_gauge: metrics.in_flight.get_or_create(&labels).clone(),
+            timeout: Duration::from_millis(listener.limits.request_timeout_ms),
+            in_flight: AtomicUsize::new(0),
+            listener,
+            labels,
+        }
+    }
+}
+
 /// Puts the guards of a listener round a router: context, span, metrics, limit of requests in flight, time limit, panics.
 pub fn observed(router: Router, listener: HttpListener) -> Router {
-    let labels = ListenerLabels { service: listener.service, listener: listener.name };
-    let metrics = listener.metrics.http().clone();
-    let observer = Observer {
-        duration: metrics.duration.get_or_create(&labels).clone(),
-        in_flight_gauge: metrics.in_flight.get_or_create(&labels).clone(),
-        timeout: Duration::from_millis(listener.limits.request_timeout_ms),
-        in_flight: AtomicUsize::new(0),
-        listener,
-        labels,
-    };
-    router.layer(from_fn_with_state(Arc::new(observer), observe))
+    router.layer(from_fn_with_state(Arc::new(Observer::new(listener)), observe_route))
 }
 
 /// Counts a request from start to drop, also when its client goes away.
@@ -129,17 +136,31 @@ impl Drop for InFlight<'_> {
     }
 }
 
-async fn observe(
+async fn observe_route(
     State(observer): State<Arc<Observer>>,
     route: Option<MatchedPath>,
     request: Request,
     next: Next,
 ) -> Response {
+    let route = route.map(|route| Cow::Owned(route.as_str().to_owned()));
+    observe(&observer, route, request, |request| next.run(request)).await
+}
+
+/// Has `run` answer a request behind the guards; `route` is the template that its path matched.
+pub(super) async fn observe<F>(
+    observer: &Observer,
+    route: Option<Cow<'static, str>>,
+    request: Request,
+    run: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let started = Instant::now();
     let listener = &observer.listener;
     let mut context = RequestContext::from_headers(listener.service, request.headers());
     let method = method_label(request.method());
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = route.unwrap_or(Cow::Borrowed("unmatched"));
     let correlator = context.correlator.clone();
 
     let span =
@@ -148,9 +169,9 @@ async fn observe(
         context.trace = span.trace_context();
         describe(span, request.headers(), method, &route);
     }
-    let mut response = match InFlight::enter(&observer) {
+    let mut response = match InFlight::enter(observer) {
         Some(_in_flight) => {
-            let handled = context.run(handle(&observer, request, next));
+            let handled = context.run(handle(observer, run(request)));
             match &span {
                 Some(span) => handled.with_context(span.otel_context()).await,
                 None => handled.await,
@@ -174,9 +195,9 @@ async fn observe(
     response
 }
 
-async fn handle(observer: &Observer, request: Request, next: Next) -> Response {
+async fn handle(observer: &Observer, answer: impl Future<Output = Response>) -> Response {
     let listener = &observer.listener;
-    let guarded = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let guarded = AssertUnwindSafe(answer).catch_unwind();
     match tokio::time::timeout(observer.timeout, guarded).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {

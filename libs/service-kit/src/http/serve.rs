@@ -1,6 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, response::Response};
+use http::Request;
+use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -11,7 +13,9 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{HttpListener, observe::ListenerLabels, observed, request_line::RequestLine};
+use super::{
+    Handler, HttpListener, handler::Guarded, observe::ListenerLabels, observed, request_line::RequestLine,
+};
 use crate::Tasks;
 
 /// Request heads may be this large in all (HTTP/1: read buffer; HTTP/2: header list).
@@ -25,10 +29,27 @@ pub fn serve(tasks: &Tasks, socket: TcpListener, router: Router, listener: HttpL
 /// The same; returns the guarded router, which a neighbour in the same process calls without a socket, behind the same
 /// guards.
 pub fn serve_shared(tasks: &Tasks, socket: TcpListener, router: Router, listener: HttpListener) -> Router {
+    let guarded = observed(router, listener.clone());
+    accept(tasks, socket, TowerToHyperService::new(guarded.clone()), listener);
+    guarded
+}
+
+/// The same for a handler without a router.
+pub fn serve_handler(
+    tasks: &Tasks,
+    socket: TcpListener,
+    handler: Arc<dyn Handler>,
+    listener: HttpListener,
+) -> Router {
+    let guarded = Guarded::new(handler, listener.clone());
+    accept(tasks, socket, guarded.clone(), listener);
+    Router::new().fallback_service(guarded)
+}
+
+fn accept<S: HyperService>(tasks: &Tasks, socket: TcpListener, service: S, listener: HttpListener) {
     let name = listener.service;
     let stop = tasks.stop_token();
-    let connections = ConnectionServer::new(router, listener);
-    let guarded = connections.router.clone();
+    let connections = ConnectionServer::new(service, listener);
     tasks.spawn(name, async move {
         let graceful = GracefulShutdown::new();
         loop {
@@ -48,19 +69,37 @@ pub fn serve_shared(tasks: &Tasks, socket: TcpListener, router: Router, listener
         graceful.shutdown().await;
         Ok::<(), std::convert::Infallible>(())
     });
-    guarded
 }
 
-struct ConnectionServer {
-    router: Router,
+/// What a connection calls.
+trait HyperService:
+    Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> HyperService for S where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+struct ConnectionServer<S> {
+    service: S,
     builder: Builder<TokioExecutor>,
     permits: Arc<Semaphore>,
     listener: HttpListener,
     labels: ListenerLabels,
 }
 
-impl ConnectionServer {
-    fn new(router: Router, listener: HttpListener) -> Self {
+impl<S: HyperService> ConnectionServer<S> {
+    fn new(service: S, listener: HttpListener) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -75,7 +114,7 @@ impl ConnectionServer {
             .max_concurrent_streams(256)
             .max_header_list_size(MAX_HEAD_BYTES as u32);
         Self {
-            router: observed(router, listener.clone()),
+            service,
             builder,
             permits: Arc::new(Semaphore::new(listener.limits.max_connections)),
             labels: ListenerLabels { service: listener.service, listener: listener.name },
@@ -96,10 +135,9 @@ impl ConnectionServer {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        let service = TowerToHyperService::new(self.router.clone());
         let patience = Duration::from_millis(self.listener.limits.head_timeout_ms);
         let stream = TokioIo::new(RequestLine::new(stream, patience));
-        let connection = self.builder.serve_connection(stream, service).into_owned();
+        let connection = self.builder.serve_connection(stream, self.service.clone()).into_owned();
         let watched = graceful.watch(connection);
         let open = metrics.connections.get_or_create(&self.labels).clone();
         open.inc();

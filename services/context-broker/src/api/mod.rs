@@ -26,13 +26,12 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    extract::{Request, State},
+    extract::Request,
     response::{IntoResponse, Response},
-    routing::any,
 };
-
+use futures::future::BoxFuture;
 use http::Method;
+use service_kit::http::Handler;
 
 use crate::{Config, Core};
 use answer::{Answer, error_response};
@@ -56,26 +55,29 @@ pub(crate) struct Api {
 }
 
 /// The REST API (NGSIv2).
-pub fn router(core: Core, config: &Config) -> Router {
-    let api = Arc::new(Api {
+pub fn handler(core: Core, config: &Config) -> Arc<dyn Handler> {
+    Arc::new(Api {
         started_us: core.now_us(),
         core,
         max_body: config.max_body_bytes,
         body_idle: config.http.body_idle_timeout(),
         multiservice: config.multiservice,
         cors: Cors::new(&config.administration.cors_origin, config.administration.cors_max_age_s),
-    });
-    // One handler for all: routes are there so that metrics and spans know which resource was meant.
-    let mut router = Router::new();
-    for resource in Resource::ALL {
-        router = router.route(resource.template(), any(handle));
-        router = router.route(&format!("{}/", resource.template()), any(handle));
-    }
-    router.fallback(handle).with_state(api)
+    })
 }
 
-async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let observation = observed::Observation::begin(&api, &request);
+impl Handler for Api {
+    fn route(&self, path: &str) -> Option<&'static str> {
+        Resource::of_path(path).map(Resource::template)
+    }
+
+    fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(async move { handle(&self, request).await })
+    }
+}
+
+async fn handle(api: &Api, request: Request) -> Response {
+    let observation = observed::Observation::begin(api, &request);
     let page = api.cors.as_ref().and_then(|cors| {
         let (resource, _) = Resource::find(request.uri().path()).ok()??;
         resource.is_ngsi().then(|| (cors, resource, cors.allowed(request.headers())))
@@ -85,13 +87,13 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
             cors.preflight(resource, origin)
         }
         Some((_, _, Some(origin))) => {
-            let mut response = answered(&api, request).await;
+            let mut response = answered(api, request).await;
             cors::welcome(response.headers_mut(), origin);
             response
         }
-        _ => answered(&api, request).await,
+        _ => answered(api, request).await,
     };
-    observation.end(&api, &response);
+    observation.end(api, &response);
     response
 }
 

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    body::HttpBody,
-    extract::{MatchedPath, Request},
-    response::Response,
-};
+use axum::{body::HttpBody, extract::Request, response::Response};
 use http::{HeaderMap, Method, header};
 use scope::Tenant;
 use tokio::time::Instant;
@@ -28,8 +24,7 @@ pub(super) struct Observation {
 impl Observation {
     pub(super) fn begin(api: &Api, request: &Request) -> Self {
         let headers = request.headers();
-        let resource =
-            request.extensions().get::<MatchedPath>().and_then(|path| Resource::of_template(path.as_str()));
+        let resource = Resource::of_path(request.uri().path());
         let counted =
             api.core.administration.transactions.is_some() && resource != Some(Resource::AdminMetrics);
         let place = counted.then(|| place(api, headers));

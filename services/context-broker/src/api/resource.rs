@@ -41,33 +41,7 @@ pub(super) struct Parts {
 }
 
 impl Resource {
-    pub(super) const ALL: [Self; 23] = [
-        Self::Version,
-        Self::EntryPoint,
-        Self::Entities,
-        Self::Entity,
-        Self::Attributes,
-        Self::Attribute,
-        Self::Value,
-        Self::Types,
-        Self::Type,
-        Self::Subscriptions,
-        Self::Subscription,
-        Self::BatchUpdate,
-        Self::BatchQuery,
-        Self::Notify,
-        Self::Registrations,
-        Self::Registration,
-        Self::AdminLog,
-        Self::LogTrace,
-        Self::LogTraceLevels,
-        Self::Semaphores,
-        Self::AdminMetrics,
-        Self::Statistics,
-        Self::CacheStatistics,
-    ];
-
-    /// As the router writes it.
+    /// As metrics and spans write it.
     pub(super) fn template(self) -> &'static str {
         match self {
             Self::Version => "/version",
@@ -94,12 +68,6 @@ impl Resource {
             Self::Statistics => "/statistics",
             Self::CacheStatistics => "/cache/statistics",
         }
-    }
-
-    /// The resource that the router found.
-    pub(super) fn of_template(matched: &str) -> Option<Self> {
-        let matched = matched.strip_suffix('/').unwrap_or(matched);
-        Self::ALL.into_iter().find(|resource| resource.template() == matched)
     }
 
     /// How `/statistics` names the path.
@@ -163,44 +131,63 @@ impl Resource {
         matches!(self, Self::AdminLog | Self::LogTrace | Self::LogTraceLevels)
     }
 
-    /// Finds the resource of a path that is still percent-encoded. A trailing slash is tolerated. None: no such path.
-    pub(super) fn find(path: &str) -> Result<Option<(Self, Parts)>, Error> {
+    /// The resource that a path names, whatever its variable parts are, and those: still percent-encoded. A trailing slash is
+    /// tolerated.
+    fn named(path: &str) -> Option<(Self, [&str; 2])> {
         let path = path.strip_prefix('/').unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         let mut segments = [""; 6];
         let mut count = 0;
         for segment in path.split('/') {
-            let Some(slot) = segments.get_mut(count) else { return Ok(None) };
-            *slot = segment;
+            *segments.get_mut(count)? = segment;
             count += 1;
         }
-        let found = match segments.get(..count).unwrap_or_default() {
-            ["version"] => (Self::Version, Parts::default()),
-            ["v2"] => (Self::EntryPoint, Parts::default()),
-            ["v2", "entities"] => (Self::Entities, Parts::default()),
-            ["v2", "entities", id] => (Self::Entity, Parts::one(entity_id(id)?)),
-            ["v2", "entities", id, "attrs"] => (Self::Attributes, Parts::one(entity_id(id)?)),
-            ["v2", "entities", id, "attrs", name] => (Self::Attribute, Parts::two(id, name)?),
-            ["v2", "entities", id, "attrs", name, "value"] => (Self::Value, Parts::two(id, name)?),
-            ["v2", "types"] => (Self::Types, Parts::default()),
-            ["v2", "types", name] => (Self::Type, Parts::one(entity_type(name)?)),
-            ["v2", "subscriptions"] => (Self::Subscriptions, Parts::default()),
-            ["v2", "subscriptions", id] => (Self::Subscription, Parts::one(decode(id)?.into_owned())),
-            ["v2", "op", "update"] => (Self::BatchUpdate, Parts::default()),
-            ["v2", "op", "query"] => (Self::BatchQuery, Parts::default()),
-            ["v2", "op", "notify"] => (Self::Notify, Parts::default()),
-            ["v2", "registrations"] => (Self::Registrations, Parts::default()),
-            ["v2", "registrations", id] => (Self::Registration, Parts::one(decode(id)?.into_owned())),
-            ["admin", "log"] => (Self::AdminLog, Parts::default()),
-            ["admin", "sem"] => (Self::Semaphores, Parts::default()),
-            ["admin", "metrics"] => (Self::AdminMetrics, Parts::default()),
-            ["log", "trace"] => (Self::LogTrace, Parts::default()),
-            ["log", "trace", levels] => (Self::LogTraceLevels, Parts::one(decode(levels)?.into_owned())),
-            ["statistics"] => (Self::Statistics, Parts::default()),
-            ["cache", "statistics"] => (Self::CacheStatistics, Parts::default()),
-            _ => return Ok(None),
+        Some(match segments.get(..count).unwrap_or_default() {
+            ["version"] => (Self::Version, [""; 2]),
+            ["v2"] => (Self::EntryPoint, [""; 2]),
+            ["v2", "entities"] => (Self::Entities, [""; 2]),
+            ["v2", "entities", id] => (Self::Entity, [id, ""]),
+            ["v2", "entities", id, "attrs"] => (Self::Attributes, [id, ""]),
+            ["v2", "entities", id, "attrs", name] => (Self::Attribute, [id, name]),
+            ["v2", "entities", id, "attrs", name, "value"] => (Self::Value, [id, name]),
+            ["v2", "types"] => (Self::Types, [""; 2]),
+            ["v2", "types", name] => (Self::Type, [name, ""]),
+            ["v2", "subscriptions"] => (Self::Subscriptions, [""; 2]),
+            ["v2", "subscriptions", id] => (Self::Subscription, [id, ""]),
+            ["v2", "op", "update"] => (Self::BatchUpdate, [""; 2]),
+            ["v2", "op", "query"] => (Self::BatchQuery, [""; 2]),
+            ["v2", "op", "notify"] => (Self::Notify, [""; 2]),
+            ["v2", "registrations"] => (Self::Registrations, [""; 2]),
+            ["v2", "registrations", id] => (Self::Registration, [id, ""]),
+            ["admin", "log"] => (Self::AdminLog, [""; 2]),
+            ["admin", "sem"] => (Self::Semaphores, [""; 2]),
+            ["admin", "metrics"] => (Self::AdminMetrics, [""; 2]),
+            ["log", "trace"] => (Self::LogTrace, [""; 2]),
+            ["log", "trace", levels] => (Self::LogTraceLevels, [levels, ""]),
+            ["statistics"] => (Self::Statistics, [""; 2]),
+            ["cache", "statistics"] => (Self::CacheStatistics, [""; 2]),
+            _ => return None,
+        })
+    }
+
+    /// The resource of a path; its variable parts may be wrong.
+    pub(super) fn of_path(path: &str) -> Option<Self> {
+        Self::named(path).map(|(resource, _)| resource)
+    }
+
+    /// The resource of a path, with its variable parts decoded and checked. None: no such path.
+    pub(super) fn find(path: &str) -> Result<Option<(Self, Parts)>, Error> {
+        let Some((resource, [first, second])) = Self::named(path) else { return Ok(None) };
+        let parts = match resource {
+            Self::Entity | Self::Attributes => Parts::one(entity_id(first)?),
+            Self::Attribute | Self::Value => Parts::two(first, second)?,
+            Self::Type => Parts::one(entity_type(first)?),
+            Self::Subscription | Self::Registration | Self::LogTraceLevels => {
+                Parts::one(decode(first)?.into_owned())
+            }
+            _ => Parts::default(),
         };
-        Ok(Some(found))
+        Ok(Some((resource, parts)))
     }
 }
 
@@ -294,9 +281,35 @@ mod tests {
         }
     }
 
+    const ALL: [Resource; 23] = [
+        Resource::Version,
+        Resource::EntryPoint,
+        Resource::Entities,
+        Resource::Entity,
+        Resource::Attributes,
+        Resource::Attribute,
+        Resource::Value,
+        Resource::Types,
+        Resource::Type,
+        Resource::Subscriptions,
+        Resource::Subscription,
+        Resource::BatchUpdate,
+        Resource::BatchQuery,
+        Resource::Notify,
+        Resource::Registrations,
+        Resource::Registration,
+        Resource::AdminLog,
+        Resource::LogTrace,
+        Resource::LogTraceLevels,
+        Resource::Semaphores,
+        Resource::AdminMetrics,
+        Resource::Statistics,
+        Resource::CacheStatistics,
+    ];
+
     #[test]
     fn every_template_leads_to_its_resource() {
-        for resource in Resource::ALL {
+        for resource in ALL {
             let path = resource.template().replace(['{', '}'], "");
             assert_eq!(Resource::find(&path).unwrap().unwrap().0, resource, "{path}");
         }

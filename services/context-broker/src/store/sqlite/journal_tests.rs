@@ -3,7 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use bus::{Outgoing, outbox};
-use ngsi::{AttributeUpdate, EntityUpdate, UpdateAction, ValueUpdate};
+use futures::{StreamExt, stream::FuturesUnordered};
+use ngsi::{
+    AttributeUpdate, EntityUpdate, UpdateAction, ValueUpdate,
+    update::{OperatorName, UpdateOperator},
+};
 use scope::{Scope, ServicePath, Tenant};
 use serde_json::{Value, json};
 use service_kit::{ManualClock, RequestContext, Tasks};
@@ -30,7 +34,7 @@ impl Bench {
             cache_bytes: 1 << 20,
             max_entity_bytes: 1 << 20,
             indexes: Vec::new(),
-            group_commit: GroupCommitOptions::default(),
+            group_commit: GroupCommitOptions { overlap: Some(1), ..GroupCommitOptions::default() },
             reads_journal,
         };
         let clock = Arc::new(ManualClock::at_us(1_000_000));
@@ -171,7 +175,8 @@ async fn rows_that_are_ahead_of_the_position_end_as_they_were() {
     for position in 0..=10 {
         let left = tempfile::tempdir().unwrap();
         copy(dir.path(), left.path());
-        let pools = store::open_sqlite(&left.path().join(FILE), schema::COMPONENT, schema::MIGRATIONS).await.unwrap();
+        let pools =
+            store::open_sqlite(&left.path().join(FILE), schema::COMPONENT, schema::MIGRATIONS).await.unwrap();
         let back = "UPDATE sequence SET value = ? WHERE name = 'journal'";
         sqlx::query(back).bind(position).execute(&pools.writer).await.unwrap();
         pools.close().await;
@@ -179,6 +184,67 @@ async fn rows_that_are_ahead_of_the_position_end_as_they_were() {
         assert_eq!(bench.values().await, expected, "from {position}");
         assert_eq!(entities(&bench).await, rows, "from {position}");
     }
+}
+
+/// Batches are planned upon those that are under way. Here files of the journal cannot be made for a while, so some of those fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_planned_upon_a_batch_that_fails_fails_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Arc::new(Bench::open(dir.path(), true).await);
+    let filler = "x".repeat(100_000);
+    let increment = |id: u8, n: u64| {
+        let (bench, filler) = (bench.clone(), filler.clone());
+        let add = ValueUpdate::Operate(vec![UpdateOperator { name: OperatorName::Inc, operand: json!(1) }]);
+        let set = ValueUpdate::Set(json!(format!("{n}{filler}")));
+        let attributes = [("count", add), ("filler", set)].map(|(name, value)| {
+            (name.to_owned(), AttributeUpdate { attribute_type: None, value, metadata: None })
+        });
+        let update = EntityUpdate {
+            id: format!("e{id}"),
+            entity_type: Some("T".into()),
+            attributes: attributes.into_iter().collect(),
+        };
+        let operation = Operation::new(UpdateAction::Append, update);
+        let write = Write { scope: scope(), operation, cause: RequestContext::background("test") };
+        tokio::spawn(async move { (id, bench.store.apply(write).await.is_ok()) })
+    };
+    for id in 0..3 {
+        bench.write(UpdateAction::Append, &format!("e{id}"), &[("a", json!(0)), ("count", json!(0))]).await;
+    }
+    let (journal, away) = (dir.path().join("context-broker.journal"), dir.path().join("away"));
+    let (mut taken, mut refused) = ([0_u64; 3], 0);
+    for round in 0..2 {
+        std::fs::rename(&journal, &away).unwrap();
+        let mut running: FuturesUnordered<_> =
+            (0..150).map(|n| increment((n % 3) as u8, round * 1000 + n)).collect();
+        while let Some(answer) = running.next().await {
+            match answer.unwrap() {
+                (id, true) => taken[usize::from(id)] += 1,
+                (_, false) => {
+                    refused += 1;
+                    // What is under way now could be written.
+                    std::fs::rename(&away, &journal).ok();
+                }
+            }
+        }
+        std::fs::rename(&away, &journal).ok();
+        let (id, works) = increment(0, round * 1000 + 999).await.unwrap();
+        assert!(works, "it goes on once there is room");
+        taken[usize::from(id)] += 1;
+    }
+    assert!(refused > 0 && taken.iter().sum::<u64>() > 3, "{taken:?}, {refused} refused");
+    let counts = async |bench: &Bench| {
+        bench.values().await;
+        let mut counts = Vec::new();
+        for id in 0..3 {
+            let found = bench.store.find(&scope().exactly(), &format!("e{id}"), None).await.unwrap();
+            counts.push(found[0].decode().unwrap().attributes["count"].value.as_f64().unwrap() as u64);
+        }
+        counts
+    };
+    assert_eq!(counts(&bench).await, taken);
+    drop(bench);
+    assert_eq!(counts(&Bench::open(dir.path(), true).await).await, taken);
 }
 
 #[tokio::test]
