@@ -191,7 +191,7 @@ async fn rows_that_are_ahead_of_the_position_end_as_they_were() {
 async fn what_is_planned_upon_a_batch_that_fails_fails_too() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Arc::new(Bench::open(dir.path(), true).await);
-    let filler = "x".repeat(100_000);
+    let filler = "x".repeat(80_000);
     let increment = |id: u8, n: u64| {
         let (bench, filler) = (bench.clone(), filler.clone());
         let add = ValueUpdate::Operate(vec![UpdateOperator { name: OperatorName::Inc, operand: json!(1) }]);
@@ -213,7 +213,7 @@ async fn what_is_planned_upon_a_batch_that_fails_fails_too() {
     }
     let (journal, away) = (dir.path().join("context-broker.journal"), dir.path().join("away"));
     let (mut taken, mut refused) = ([0_u64; 3], 0);
-    for round in 0..2 {
+    for round in 0..3 {
         std::fs::rename(&journal, &away).unwrap();
         let mut running: FuturesUnordered<_> =
             (0..150).map(|n| increment((n % 3) as u8, round * 1000 + n)).collect();
