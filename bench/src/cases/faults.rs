@@ -71,10 +71,19 @@ pub struct Phase {
 }
 
 impl Faults {
-    /// CPU per update with bad endpoints, as a multiple of that with the good ones alone.
+    /// CPU per update with bad endpoints, as a multiple of that while all of them answer.
     pub fn growth(&self) -> f64 {
-        match self.phases.as_slice() {
-            [without, .., with] => with.cpu.as_secs_f64() / without.cpu.as_secs_f64().max(1e-9),
+        self.last_beside(1)
+    }
+
+    /// CPU per update with bad endpoints, as a multiple of that with the good ones alone, when less is to be told.
+    pub fn growth_of_the_good(&self) -> f64 {
+        self.last_beside(0)
+    }
+
+    fn last_beside(&self, phase: usize) -> f64 {
+        match (self.phases.get(phase), self.phases.last()) {
+            (Some(without), Some(with)) => with.cpu.as_secs_f64() / without.cpu.as_secs_f64().max(1e-9),
             _ => f64::NAN,
         }
     }

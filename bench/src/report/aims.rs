@@ -45,8 +45,10 @@ pub(super) fn aims(report: &Report) -> Vec<Aim> {
     if let Some(faults) = &results.faults {
         let growth = faults.growth();
         aims.push(Aim {
-            what: "CPU per update when two endpoints of five are bad, to that with the good ones alone"
-                .to_owned(),
+            what: format!(
+                "CPU per update when of {} endpoints {} hang and {} are away, to that when none does",
+                faults.endpoints, faults.bad, faults.bad
+            ),
             wanted: format!("≤ × {MOST_FOR_BAD}"),
             found: format!("× {growth:.2}"),
             met: growth <= MOST_FOR_BAD,
