@@ -28,6 +28,10 @@ const STEPS_BETWEEN_LOOKS: i32 = 20_000;
 const PREPARED: usize = 400;
 /// The same for those that read.
 const PREPARED_TO_READ: usize = 128;
+/// Bytes that SQLite takes in this process, for all files and connections: beyond it the pages that were used longest ago make
+/// room. Without it any one connection that reads much may fill what the caches of all of them add up to. What a statement
+/// needs, such as the rows that it sorts, it gets all the same.
+const HEAP: &str = "50331648";
 /// A writer in this process never waits for another; this covers tools that open the file beside it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a reader may wait for a free connection.
@@ -162,7 +166,8 @@ async fn open(
         .foreign_keys(true)
         .statement_cache_capacity(PREPARED)
         .pragma("cache_size", "-8192")
-        .pragma("temp_store", "MEMORY");
+        .pragma("temp_store", "MEMORY")
+        .pragma("soft_heap_limit", HEAP);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .min_connections(1)

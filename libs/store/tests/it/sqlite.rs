@@ -16,6 +16,16 @@ async fn the_writer_waits_for_the_disk_at_each_commit() {
 }
 
 #[tokio::test]
+async fn the_caches_of_all_files_share_one_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.db", "b.db"] {
+        let file = open_sqlite(&dir.path().join(name), "test", &[ONE]).await.unwrap();
+        let limit: i64 = sqlx::query_scalar("PRAGMA soft_heap_limit").fetch_one(&file.reader).await.unwrap();
+        assert_eq!(limit, 48 << 20);
+    }
+}
+
+#[tokio::test]
 async fn readers_see_commits_and_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     let file = open_sqlite(&dir.path().join("a.db"), "test", &[ONE]).await.unwrap();
