@@ -119,11 +119,10 @@ impl Applier {
             self.overlay.failed(&error);
             return Err(error);
         }
-        for (key, changed) in &taken.groups {
-            self.cache.put(key.clone(), changed.group.clone());
-        }
         self.overlay.applied(&taken);
         self.journal.set_floor(taken.last + 1);
+        // Thousands of entities: whoever runs on this thread should not wait for it.
+        drop(tokio::task::spawn_blocking(move || drop(taken)));
         if let Some(relayed) = &self.relayed {
             if let Some(waker) = relayed.wake.get() {
                 waker.wake();
@@ -148,9 +147,15 @@ impl Applier {
             self.put(&mut transaction, slice).await?;
             if others.is_empty() {
                 self.finish(&mut transaction, taken).await?;
-                return Ok(transaction.commit().await?);
             }
             transaction.commit().await?;
+            // The overlay comes first as long as it has them.
+            for (key, changed) in slice {
+                self.cache.put((*key).clone(), changed.group.clone());
+            }
+            if others.is_empty() {
+                return Ok(());
+            }
             rest = others;
             if let Some(Pace { begun, stop }) = &pace
                 && self.rest(*begun, stop, (all - rest.len(), all)).await
