@@ -63,7 +63,8 @@ pub struct GroupCommitOptions {
     /// From the begin of one batch to that of the next, at least; full batches don't wait for it.
     pub apart: Duration,
     /// A batch of at least so many requests, and as many as the one that is under way, begins beside it: two at once, never
-    /// three, and `execute` is first polled in their order. `None`: one after the other.
+    /// three, and `execute` is first polled in their order. `None`: one after the other; so it has to be where batches are
+    /// kept apart.
     pub overlap: Option<usize>,
     pub observer: Option<Observer>,
 }
@@ -134,7 +135,7 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
         let mut last = 0;
         let mut is_open = true;
         while is_open || !batch.is_empty() || !under_way.is_empty() {
-            // With nothing under way there is always something to wait for: else the loop has ended, or goes on below.
+            // What waits stays in the queue, and counts there, until a batch may begin with it.
             let gathers =
                 is_open && batch.len() < max && (under_way.is_empty() || self.options.overlap.is_some());
             let room = max - batch.len();

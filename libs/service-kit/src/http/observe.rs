@@ -171,7 +171,7 @@ where
     }
     let mut response = match InFlight::enter(observer) {
         Some(_in_flight) => {
-            let handled = context.run(handle(observer, run(request)));
+            let handled = context.run(handle(observer, async { run(request).await }));
             match &span {
                 Some(span) => handled.with_context(span.otel_context()).await,
                 None => handled.await,

@@ -67,7 +67,7 @@ fn accept<S: HyperService>(tasks: &Tasks, socket: TcpListener, service: S, liste
         }
         drop(socket);
         graceful.shutdown().await;
-        Ok::<(), std::convert::Infallible>(())
+        Ok::<(), Infallible>(())
     });
 }
 

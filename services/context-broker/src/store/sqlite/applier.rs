@@ -168,9 +168,9 @@ impl Applier {
     /// Pauses until more than `done` of `all` rows should be written: by the time, or by how much has gathered since. Whether
     /// somebody waits for the rows.
     async fn rest(&self, begun: Instant, stop: &CancellationToken, (done, all): (usize, usize)) -> bool {
-        let share = |part: f64, whole: f64| part / whole.max(1.0);
-        let done = share(done as f64, all as f64);
-        while done > share(begun.elapsed().as_secs_f64(), GATHER.as_secs_f64()).max(self.overlay.fill()) {
+        let done = done as f64 / all as f64;
+        let passed = || begun.elapsed().as_secs_f64() / GATHER.as_secs_f64();
+        while done > passed().max(self.overlay.fill()) {
             tokio::select! {
                 () = self.overlay.wanted.notified() => {
                     // What gathers meanwhile may be what is wanted.

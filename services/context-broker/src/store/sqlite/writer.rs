@@ -145,6 +145,7 @@ impl Writer {
         done.send(()).ok();
         Ok(results)
     }
+
     /// Plans a batch upon what is committed and what is about to be, and hands it to the journal.
     async fn begin(&self, batch: Vec<Write>) -> Result<Begun, WriteError> {
         let mut front = self.front.lock().await;
