@@ -11,13 +11,15 @@ use std::{
 use store::StoreError;
 use tokio::sync::oneshot;
 
-use super::{Segment, Shared, frame, segment};
+use super::{Segment, Shared, ahead::Ahead, frame, segment};
 use crate::Outgoing;
 
 /// A segment that is longer takes no more frames.
 const SEGMENT_BYTES: u64 = 8 << 20;
-/// Zeros are written this far ahead.
+/// Zeros are written this far ahead, where the file was not made ready before.
 const AHEAD: u64 = 1 << 20;
+/// A file that is made ready has so much more than a segment: most last frames fit.
+const BEYOND: u64 = 128 * 1024;
 
 /// Why nothing was appended, or why that is not known.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -73,7 +75,7 @@ fn ended() -> AppendError {
 impl Appender {
     pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
         let (jobs, received) = mpsc::channel::<Job>();
-        let mut file = Active { shared: shared.clone(), file: None, unsure: false };
+        let mut file = Active { shared: shared.clone(), file: None, ahead: Ahead::default(), unsure: false };
         thread::Builder::new().name("journal".into()).spawn(move || {
             let (mut failures, mut last) = (0, None);
             for mut job in received {
@@ -133,6 +135,8 @@ struct Active {
     shared: Arc<Shared>,
     /// None until the first entry of this process.
     file: Option<Open>,
+    /// The one after it.
+    ahead: Ahead,
     /// A frame of unknown fate lies at the end.
     unsure: bool,
 }
@@ -197,20 +201,25 @@ impl Active {
         let Some(open) = &mut self.file else { return Ok(()) };
         let end = open.place + length;
         if end > open.zeroed {
+            // Where a segment is full the next frame goes to another.
+            let zeroed = (end + AHEAD).min(SEGMENT_BYTES).max(end);
             // Behind the end there may be what was left of a write that failed: all of it becomes zeros.
-            let zeros = vec![0; usize::try_from(end + AHEAD - open.place).unwrap_or_default()];
+            let zeros = vec![0; usize::try_from(zeroed - open.place).unwrap_or_default()];
             open.file
                 .write_all_at(&zeros, open.place)
                 .and_then(|()| open.file.sync_data())
                 .map_err(failed)?;
-            open.zeroed = end + AHEAD;
+            open.zeroed = zeroed;
+        }
+        if open.place > SEGMENT_BYTES / 2 {
+            self.ahead.make(&dir, SEGMENT_BYTES + BEYOND);
         }
         Ok(())
     }
 
     /// Begins a segment. One that this process did not begin is left as it is, so that its end is never written over.
     fn begin(&mut self, job: &Job) -> io::Result<()> {
-        if let Some(full) = self.file.take() {
+        if let Some(full) = self.file.take().filter(|full| full.zeroed > full.place) {
             // Gives back the zeros; whoever reads it stops at the last frame anyway.
             full.file.set_len(full.place).ok();
         }
@@ -221,10 +230,13 @@ impl Active {
             std::fs::remove_file(&path)?;
         }
         let seed = rand::random();
-        let file = segment::create(&path, job.first, seed)?;
+        let (file, zeroed) = match self.ahead.take(&self.shared.dir, &path, job.first, seed) {
+            Some(ready) => ready,
+            None => (segment::create(&path, job.first, seed)?, segment::START),
+        };
         let begun = Segment::new(path, job.first, job.time_us);
         self.shared.state.lock().segments.insert(job.first, begun);
-        self.file = Some(Open { file, seed, place: segment::START, zeroed: segment::START });
+        self.file = Some(Open { file, seed, place: segment::START, zeroed });
         Ok(())
     }
 }

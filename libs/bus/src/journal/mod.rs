@@ -3,6 +3,7 @@
 //! ```text
 //! appender ──► thread: write, synchronise ──► State { segments, next } ◄── readers: by offset, from the files
 //! <first offset>.journal, <first offset>.journal, …       the oldest go whole, the newest is written to
+//! ahead                                                   the next one, in the making
 //! ```
 //!
 //! Invariants
@@ -11,6 +12,7 @@
 //!   [`AppendError::NotWritten`] is not there, also not after a restart.
 //! - Nothing at or above the owner's floor is forgotten ([`Journal::set_floor`]): the owner still needs it.
 
+mod ahead;
 mod appender;
 mod frame;
 mod segment;

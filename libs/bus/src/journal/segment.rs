@@ -47,12 +47,22 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
 /// Makes the file, durably, with its header alone.
 pub(super) fn create(path: &Path, first: i64, seed: u64) -> io::Result<File> {
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
-    let written = file.write_all_at(&start(first, seed), 0).and_then(|()| file.sync_all());
-    if let Err(error) = written.and_then(|()| File::open(parent(path))?.sync_all()) {
+    if let Err(error) = begin(&file, first, seed).and_then(|()| sync_folder(path)) {
         fs::remove_file(path).ok();
         return Err(error);
     }
     Ok(file)
+}
+
+/// Writes the header, durably.
+pub(super) fn begin(file: &File, first: i64, seed: u64) -> io::Result<()> {
+    file.write_all_at(&start(first, seed), 0)?;
+    file.sync_all()
+}
+
+/// Makes the name of a new file durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(parent(path))?.sync_all()
 }
 
 pub(super) fn parent(path: &Path) -> &Path {

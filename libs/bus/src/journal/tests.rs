@@ -55,7 +55,7 @@ async fn what_was_appended_is_read_from_any_offset_and_after_a_restart() {
         assert!(texts(&journal, 4).is_empty());
         let first = &journal.read(1, 1, usize::MAX).unwrap()[0];
         assert_eq!((first.time_us, &first.note[..]), (7, b"note".as_slice()));
-        assert_eq!(first.record.headers, [("name".to_owned(), "value".to_owned())]);
+        assert_eq!(first.record.headers, [("name".into(), "value".into())]);
         assert_eq!(journal.read(1, 9, 1).unwrap().len(), 1, "no more after the bytes");
     }
     let (journal, mut appender) = Journal::open(&path, 3).unwrap();
@@ -123,6 +123,40 @@ async fn it_goes_on_in_the_next_file_and_forgets_whole_files() {
     assert_eq!(lost, u64::try_from(starts[2] - starts[1] - 1).unwrap());
     assert_eq!(journal.first(), starts[2]);
     assert_eq!(texts(&journal, 0).last().unwrap().0, 40);
+}
+
+/// What a kill leaves of the file in the making may be anything: here whole frames, at the places of others.
+#[tokio::test]
+async fn what_lies_in_the_file_made_ready_is_never_taken_for_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    let large = "x".repeat(1 << 20);
+    let fill = async |appender: &mut Appender, files: usize| {
+        while segment::list(dir.path()).unwrap().len() < files {
+            append(appender, &[&large]).await;
+        }
+    };
+    fill(&mut appender, 2).await;
+    let stale = segment::list(dir.path()).unwrap().remove(0).1;
+    let ready = dir.path().join("ahead");
+    drop(appender);
+    fs::copy(&stale, &ready).unwrap();
+    let (journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    fill(&mut appender, 3).await;
+    // It is made ready from the middle of a file on, on a thread of its own.
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let (made, mut rounds) = (inode(&ready), 0);
+    while segment::list(dir.path()).unwrap().iter().all(|(_, path)| inode(path) != made) {
+        append(&mut appender, &[&large]).await;
+        rounds += 1;
+        assert!(rounds < 100, "it is not used");
+    }
+    let all: Vec<i64> = texts(&journal, 1).into_iter().map(|(offset, _)| offset).collect();
+    assert_eq!(all, (1..journal.next()).collect::<Vec<_>>());
+    drop(appender);
+    let again = Journal::open(dir.path(), 0).unwrap().0;
+    assert_eq!(again.next(), journal.next());
+    assert_eq!(texts(&again, 1).len(), all.len());
 }
 
 #[tokio::test]

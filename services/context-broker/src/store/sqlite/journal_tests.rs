@@ -210,11 +210,24 @@ async fn what_is_planned_upon_a_batch_that_fails_fails_too() {
     let (journal, away) = (dir.path().join("context-broker.journal"), dir.path().join("away"));
     let (mut taken, mut refused) = ([0_u64; 3], 0);
     for _ in 0..3 {
-        // The file is full, so the next frame goes into another.
-        let newest = || std::fs::read_dir(&journal).unwrap().map(|file| file.unwrap().path()).max().unwrap();
-        while std::fs::metadata(newest()).unwrap().len() <= 9 << 20 {
-            bench.write(UpdateAction::Append, "filler", &[("a", json!("x".repeat(900_000)))]).await;
+        // The newest file is filled, so the next frame goes into another: ten of these are more than it takes, nine are less.
+        let fill =
+            async || bench.write(UpdateAction::Append, "filler", &[("a", json!("x".repeat(900_000)))]).await;
+        let files = || {
+            let names = std::fs::read_dir(&journal).unwrap().map(|file| file.unwrap().path());
+            names.filter(|path| path.extension().is_some_and(|ending| ending == "journal")).count()
+        };
+        let before = files();
+        let mut written = 0;
+        while files() == before {
+            fill().await;
+            written += 1;
+            assert!(written <= 11, "no other file was begun");
         }
+        for _ in 0..9 {
+            fill().await;
+        }
+        assert_eq!(files(), before + 1);
         std::fs::rename(&journal, &away).unwrap();
         let mut running: FuturesUnordered<_> = (0..150_u8).map(|n| increment(n % 3)).collect();
         while let Some(answer) = running.next().await {
