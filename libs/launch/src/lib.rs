@@ -13,6 +13,7 @@ mod bus_metrics;
 mod config;
 mod foundation;
 mod memory;
+mod runtime;
 mod service;
 mod signals;
 
@@ -22,5 +23,6 @@ pub use config::{
 };
 pub use foundation::{Foundation, port_is_taken};
 pub use memory::spare_memory;
+pub use runtime::runtime;
 pub use service::Program;
 pub use signals::until_signal;

@@ -80,7 +80,7 @@ impl<T: Default + Serialize + DeserializeOwned> Program<T> {
     /// trace of calls; exit code 1.
     pub fn main(&self, run: impl Future<Output = Result<ExitCode>>) -> ExitCode {
         crate::spare_memory();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = crate::runtime();
         let ended = runtime.context("no runtime").and_then(|runtime| {
             let ended = runtime.block_on(run);
             if ended.is_err() {

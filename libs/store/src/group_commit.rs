@@ -62,8 +62,8 @@ pub struct GroupCommitOptions {
     pub queue: usize,
     /// From the begin of one batch to that of the next, at least; full batches don't wait for it.
     pub apart: Duration,
-    /// A batch of at least so many requests, and as many as the one that is under way, begins beside it: two at once, never
-    /// three, and `execute` is first polled in their order. `None`: one after the other; so it has to be where batches are
+    /// A batch of at least so many requests, and half as many as the one that is under way, begins beside it: two at once,
+    /// never three, and `execute` is first polled in their order. `None`: one after the other; so it has to be where batches are
     /// kept apart.
     pub overlap: Option<usize>,
     pub observer: Option<Observer>,
@@ -149,7 +149,7 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
             }
             let may_begin = match under_way.len() {
                 0 => true,
-                1 => self.options.overlap.is_some_and(|least| batch.len() >= least.max(last).min(max)),
+                1 => self.options.overlap.is_some_and(|least| batch.len() >= least.max(last / 2).min(max)),
                 _ => false,
             };
             if batch.is_empty() || !may_begin {

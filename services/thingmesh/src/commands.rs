@@ -49,7 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+    launch::runtime().context("no runtime")
 }
 
 fn token(args: &TokenArgs) -> Result<ExitCode> {
