@@ -26,7 +26,7 @@ pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
 pub use journal::{AppendError, Appender, Appending, Entry, Journal};
 pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls, check_login};
 pub use outbox::OutboxDb;
-pub use record::{Batch, Outgoing, Record, header};
+pub use record::{Batch, Header, Outgoing, Record, header};
 pub use waker::Waker;
 
 use std::sync::Arc;

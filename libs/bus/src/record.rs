@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use scope::Tenant;
@@ -11,6 +11,9 @@ pub mod header {
     pub const CORRELATOR: &str = "fiware-correlator";
 }
 
+/// Name and value of a header. Most names are among those of [`header`], and many values are shared.
+pub type Header = (Cow<'static, str>, Arc<str>);
+
 /// A record on its way to a topic.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -19,18 +22,18 @@ pub struct Outgoing {
     pub key: Bytes,
     pub payload: Bytes,
     /// Further headers; the tenant header is added by the bus.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
 }
 
 impl Outgoing {
     /// The headers with the tenant's.
-    pub(crate) fn all_headers(&self) -> Vec<(String, String)> {
+    pub(crate) fn all_headers(&self) -> Vec<Header> {
         self.with_tenant(self.headers.clone())
     }
 
-    fn with_tenant(&self, mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
+    fn with_tenant(&self, mut headers: Vec<Header>) -> Vec<Header> {
         headers.retain(|(name, _)| name != header::TENANT);
-        headers.push((header::TENANT.to_owned(), self.tenant.as_str().to_owned()));
+        headers.push((Cow::Borrowed(header::TENANT), self.tenant.shared()));
         headers
     }
 
@@ -48,14 +51,14 @@ pub struct Record {
     pub offset: i64,
     pub key: Bytes,
     pub payload: Bytes,
-    pub headers: Arc<[(String, String)]>,
+    pub headers: Arc<[Header]>,
     /// When it was written, microseconds since 1970.
     pub time_us: i64,
 }
 
 impl Record {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 }
 

@@ -6,5 +6,7 @@ pub mod v1 {
     tonic::include_proto!("thingmesh.v1");
 }
 
+pub mod wire;
+
 /// The compiled descriptors of all services here, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -64,9 +64,14 @@ impl Core {
         operations: Vec<Operation>,
         cause: &RequestContext,
     ) -> Vec<Result<Applied, Error>> {
-        let writes = operations
+        let mut writes = operations
             .into_iter()
             .map(|operation| self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() }));
+        if writes.len() == 1
+            && let Some(write) = writes.next()
+        {
+            return vec![write.await];
+        }
         // Polled in order, so that they enter the queue of the group commit in order.
         futures::future::join_all(writes).await
     }

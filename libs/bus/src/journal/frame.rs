@@ -116,7 +116,8 @@ fn entry(rest: &mut Bytes, offset: i64, time_us: i64) -> Option<Entry> {
     let tenant = Tenant::from_header(Some(&text(rest)?)).ok()?;
     let (key, payload, note) = (take(rest)?, take(rest)?, take(rest)?);
     let headers = rest.try_get_u32_le().ok()?;
-    let headers = (0..headers).map(|_| Some((text(rest)?, text(rest)?))).collect::<Option<_>>()?;
+    let headers =
+        (0..headers).map(|_| Some((text(rest)?.into(), text(rest)?.into()))).collect::<Option<_>>()?;
     Some(Entry { offset, time_us, record: Outgoing { tenant, key, payload, headers }, note })
 }
 
@@ -141,6 +142,7 @@ mod tests {
         ("[a-z]{0,9}", bytes(), bytes(), headers, bytes()).prop_map(
             |(tenant, key, payload, headers, note)| {
                 let tenant = Tenant::from_header(Some(&tenant)).unwrap();
+                let headers = headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
                 (Outgoing { tenant, key: key.into(), payload: payload.into(), headers }, note)
             },
         )

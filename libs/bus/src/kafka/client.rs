@@ -84,11 +84,11 @@ pub(super) fn outgoing<'a>(
     topic: &'a str,
     key: &'a [u8],
     payload: &'a [u8],
-    headers: &[(String, String)],
+    headers: &[crate::Header],
     time_us: Option<i64>,
 ) -> FutureRecord<'a, [u8], [u8]> {
     let headers = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
-        all.insert(Header { key, value: Some(value) })
+        all.insert(Header { key, value: Some(&**value) })
     });
     let record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
     match time_us {
@@ -100,7 +100,7 @@ pub(super) fn outgoing<'a>(
 pub(super) fn incoming(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().into_iter().flat_map(Headers::iter).filter_map(|header| {
         let value = std::str::from_utf8(header.value?).ok()?;
-        Some((header.key.to_owned(), value.to_owned()))
+        Some((header.key.to_owned().into(), value.into()))
     });
     Record {
         offset: message.offset(),

@@ -181,7 +181,7 @@ impl Relay {
         );
         self.counters.dead_letter();
         let mut headers = row.headers.to_vec();
-        headers.push(("dead-reason".to_owned(), reason.to_owned()));
+        headers.push(("dead-reason".into(), reason.into()));
         self.topics.ensure(&topic).await?;
         let record = client::outgoing(&topic, &row.key, &row.payload, &headers, Some(row.time_us));
         match tokio::time::timeout(DEAD_LETTER_WITHIN, producer.send(record, DEAD_LETTER_WITHIN)).await {

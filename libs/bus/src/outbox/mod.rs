@@ -15,7 +15,7 @@ pub(crate) use sqlite::{bounds, count_from, delete_below, oldest, read_from};
 
 use bytes::Bytes;
 
-use crate::Outgoing;
+use crate::{Header, Outgoing, header};
 
 /// For the migration of a component that appends records.
 pub const SQLITE_SCHEMA: &str = "CREATE TABLE bus_log (\
@@ -62,14 +62,15 @@ fn headers_text(record: &Outgoing) -> Option<String> {
     if record.headers.is_empty() {
         return None;
     }
-    serde_json::to_string(&record.headers).ok()
+    let headers: Vec<(&str, &str)> = record.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+    serde_json::to_string(&headers).ok()
 }
 
 /// The headers of a stored row, with the tenant's.
-pub(crate) fn headers_of(tenant: String, text: Option<&str>) -> Vec<(String, String)> {
-    let mut headers: Vec<(String, String)> =
+pub(crate) fn headers_of(tenant: String, text: Option<&str>) -> Vec<Header> {
+    let headers: Vec<(String, String)> =
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    headers.retain(|(name, _)| name != crate::header::TENANT);
-    headers.push((crate::header::TENANT.to_owned(), tenant));
-    headers
+    let others = headers.into_iter().filter(|(name, _)| name != header::TENANT);
+    let others = others.map(|(name, value)| (name.into(), value.into()));
+    others.chain([(header::TENANT.into(), tenant.into())]).collect()
 }

@@ -47,7 +47,7 @@ pub(crate) fn records(first: usize, count: usize) -> Vec<Outgoing> {
             tenant: tenant.clone(),
             key: format!("key{}", n % 5).into_bytes().into(),
             payload: n.to_string().into_bytes().into(),
-            headers: vec![("fiware-correlator".into(), format!("c{n}"))],
+            headers: vec![("fiware-correlator".into(), format!("c{n}").into())],
         })
         .collect()
 }

@@ -29,8 +29,8 @@ pub(super) fn encode(change: &v1::ContextChange, part: HistoryPart) -> Option<Ou
         key: event_key(&change.tenant, &change.service_path, &change.entity_id, &change.entity_type),
         payload: record.encode_to_vec().into(),
         headers: vec![
-            (header::TRACEPARENT.to_owned(), change.traceparent.clone()),
-            (header::CORRELATOR.to_owned(), change.correlator.clone()),
+            (header::TRACEPARENT.into(), change.traceparent.as_str().into()),
+            (header::CORRELATOR.into(), change.correlator.as_str().into()),
         ],
     })
 }

@@ -161,7 +161,7 @@ fn record(job: &Job, updates: Vec<EntityUpdate>) -> Diverted {
     let headers = headers
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .map(|(name, value)| (name.into(), value.as_str().into()))
         .collect();
     let measure = DivertedMeasure {
         tenant: job.device.tenant.to_string(),

@@ -41,7 +41,7 @@ pub(crate) struct Diverted {
     pub mark: Mark,
     /// An encoded `DivertedMeasure`.
     pub payload: Bytes,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<bus::Header>,
 }
 
 /// The agent's durable state, tenant by tenant. Duplicates answer [`StoreError::Conflict`].
