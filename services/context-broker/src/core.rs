@@ -66,7 +66,7 @@ impl Core {
     ) -> Vec<Result<Applied, Error>> {
         let mut writes = operations
             .into_iter()
-            .map(|operation| self.apply_one(Write { scope: scope.clone(), operation, cause: cause.clone() }));
+            .map(|operation| self.apply_one(Write::new(scope.clone(), operation, cause.clone())));
         if writes.len() == 1
             && let Some(write) = writes.next()
         {

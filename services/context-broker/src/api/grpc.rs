@@ -158,11 +158,11 @@ fn write_of(update: v1::EntityUpdate, call: &RequestContext) -> Result<Write, Er
         entity_type: (!update.entity_type.is_empty()).then_some(update.entity_type),
         attributes,
     };
-    Ok(Write {
-        scope: Scope::new(tenant, path),
-        operation: Operation { measure_id, ..Operation::new(action, entity) },
-        cause: RequestContext { trace, correlator, token_ref: None, service: "context-broker" },
-    })
+    Ok(Write::new(
+        Scope::new(tenant, path),
+        Operation { measure_id, ..Operation::new(action, entity) },
+        RequestContext { trace, correlator, token_ref: None, service: "context-broker" },
+    ))
 }
 
 fn action_of(action: v1::UpdateAction) -> Result<UpdateAction, Error> {

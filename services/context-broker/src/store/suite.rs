@@ -124,7 +124,7 @@ impl Bench {
 
     pub(crate) async fn write(&self, scope: &Scope, operation: Operation) -> Result<Applied, WriteError> {
         let cause = RequestContext::background("test");
-        self.store.apply(Write { scope: scope.clone(), operation, cause }).await
+        self.store.apply(Write::new(scope.clone(), operation, cause)).await
     }
 
     async fn value(&self, scope: &Scope, id: &str, name: &str) -> Value {

@@ -10,20 +10,7 @@ use ngsi::{
 };
 use scope::{ServicePath, Tenant};
 
-use super::{Applied, MEASURE_IDS_KEPT, MeasureId, Stored, Write, event};
-
-/// All entities of one id in one tenant, whatever their path and type.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct GroupKey {
-    pub(crate) tenant: Tenant,
-    pub(crate) id: Arc<str>,
-}
-
-impl GroupKey {
-    pub(crate) fn of(write: &Write) -> Self {
-        Self { tenant: write.scope.tenant.clone(), id: write.operation.update.id.as_str().into() }
-    }
-}
+use super::{Applied, GroupKey, MEASURE_IDS_KEPT, MeasureId, Stored, Write, event};
 
 /// One entity of a group while the batch runs.
 #[derive(Clone, Debug)]
@@ -77,7 +64,7 @@ pub(crate) struct Limits {
 /// A row to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedRow {
-    pub(crate) tenant: Tenant,
+    pub(crate) key: GroupKey,
     pub(crate) stored: Stored,
     /// Its row has the same creation, expiry and cell already: indexes stay as they are.
     pub(crate) keeps_indexes: bool,
@@ -87,8 +74,8 @@ pub(crate) struct PlannedRow {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) puts: Vec<PlannedRow>,
-    /// Rows to delete: tenant, id, path, type.
-    pub(crate) deletes: Vec<(Tenant, Arc<str>, ServicePath, Arc<str>)>,
+    /// Rows to delete: tenant and id, path, type.
+    pub(crate) deletes: Vec<(GroupKey, ServicePath, Arc<str>)>,
     /// In the order of the operations.
     pub(crate) events: Vec<Outgoing>,
     /// For each event, the measure that caused it.
@@ -124,9 +111,9 @@ impl<'a> Batch<'a> {
         let path = &write.scope.path;
         let operation = &write.operation;
         let epoch = (self.epochs)(&write.scope.tenant);
-        let key = GroupKey::of(write);
+        let key = write.key();
         let id = key.id.clone();
-        let slots = self.groups.entry(key).or_default();
+        let slots = self.groups.entry(key.clone()).or_default();
         let index = target(slots, write, now_us)?;
         let slot = match index {
             Some(index) => &mut slots[index],
@@ -191,16 +178,13 @@ impl<'a> Batch<'a> {
             for slot in &slots {
                 match &slot.stored {
                     Some(stored) if slot.changed => plan.puts.push(PlannedRow {
-                        tenant: key.tenant.clone(),
+                        key: key.clone(),
                         stored: stored.clone(),
                         keeps_indexes: slot.indexed == Some(indexed(stored)),
                     }),
-                    None if slot.has_row => plan.deletes.push((
-                        key.tenant.clone(),
-                        key.id.clone(),
-                        slot.path.clone(),
-                        slot.entity_type.clone(),
-                    )),
+                    None if slot.has_row => {
+                        plan.deletes.push((key.clone(), slot.path.clone(), slot.entity_type.clone()));
+                    }
                     _ => {}
                 }
             }

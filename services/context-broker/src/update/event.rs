@@ -128,7 +128,7 @@ mod tests {
             let (of, to) = (updated.clone(), changed.clone());
             let outcome = Outcome { updated: of, changed: to, removed: removed.clone(), ..Outcome::default() };
             let operation = Operation::new(UpdateAction::Update, EntityUpdate::default());
-            let write = Write { scope, operation, cause };
+            let write = Write::new(scope, operation, cause);
             let event = encode(&Change {
                 write: &write,
                 entity: &entity,

@@ -2,6 +2,7 @@
 
 mod batch;
 mod event;
+mod key;
 
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use ngsi::{EntityText, EntityUpdate, UpdateAction, UpdateOptions, update::DEFAUL
 use scope::Scope;
 use service_kit::RequestContext;
 
-pub(crate) use batch::{Batch, Derived, GroupKey, Limits, Plan, PlannedRow, Slot, remember};
+pub(crate) use batch::{Batch, Derived, Limits, Plan, PlannedRow, Slot, remember};
 pub(crate) use event::event_key;
+pub(crate) use key::GroupKey;
 
 /// Set by the sender of a measure: applied at most once for its entity.
 pub type MeasureId = [u8; 16];
@@ -51,9 +53,20 @@ pub struct Write {
     pub operation: Operation,
     /// The request that caused it: its trace and correlator go into the event.
     pub cause: RequestContext,
+    key: GroupKey,
 }
 
 impl Write {
+    pub(crate) fn new(scope: Scope, operation: Operation, cause: RequestContext) -> Self {
+        let key = GroupKey::new(scope.tenant.clone(), operation.update.id.as_str().into());
+        Self { scope, operation, cause, key }
+    }
+
+    /// What it may change.
+    pub(crate) fn key(&self) -> &GroupKey {
+        &self.key
+    }
+
     /// Whether id, type and service path together are short enough for the index of a store (ngsi-v2.md 4).
     pub(crate) fn has_storable_key(&self) -> bool {
         let update = &self.operation.update;

@@ -11,10 +11,7 @@ mod sorted;
 mod subscriptions;
 mod writer;
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bus::OutboxDb;
@@ -31,7 +28,7 @@ use super::{
 use crate::{
     error::WriteError,
     subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
-    update::{Applied, GroupKey, Limits, Write},
+    update::{Applied, Limits, Write},
 };
 use writer::Writer;
 
@@ -91,9 +88,7 @@ impl PostgresStore {
 #[async_trait]
 impl ContextStore for PostgresStore {
     async fn apply(&self, write: Write) -> Result<Applied, WriteError> {
-        let mut hasher = DefaultHasher::new();
-        GroupKey::of(&write).hash(&mut hasher);
-        self.commit.submit(hasher.finish(), write).await
+        self.commit.submit(write.key().even_hash(), write).await
     }
 
     async fn find(

@@ -216,7 +216,7 @@ async fn lock(
     for row in rows {
         let tenant = Tenant::from_header(Some(&row.tenant))
             .map_err(|_| StoreError::Internal(format!("entity {} has an unreadable tenant", row.id)))?;
-        let key = GroupKey { tenant, id: row.id.as_str().into() };
+        let key = GroupKey::new(tenant, row.id.as_str().into());
         let slot = if row.version == 0 {
             let path = ServicePath::parse(&row.path)
                 .map_err(|_| StoreError::Internal(format!("entity {} has an unreadable path", row.id)))?;
@@ -258,7 +258,7 @@ async fn write(transaction: &mut Transaction<'_, Postgres>, plan: &Plan) -> Resu
     if !plan.deletes.is_empty() {
         let deleted = plan.deletes.iter();
         let (tenants, ids, paths, types) =
-            columns(deleted.map(|(tenant, id, path, t)| (tenant.as_str(), &**id, path.as_str(), &**t)));
+            columns(deleted.map(|(key, path, t)| (key.tenant.as_str(), &*key.id, path.as_str(), &**t)));
         sqlx::query(
             "DELETE FROM entity e USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS k(t, i, p, y) \
              WHERE e.tenant = k.t AND e.id = k.i AND e.path = k.p AND e.type = k.y",
@@ -282,7 +282,7 @@ async fn put(transaction: &mut Transaction<'_, Postgres>, plan: &Plan) -> Result
     let entities = || plan.puts.iter().map(|put| &put.stored.entity);
     let (tenants, ids, paths, types) = columns(plan.puts.iter().map(|put| {
         let entity = &put.stored.entity;
-        (put.tenant.as_str(), &*entity.id, entity.path.as_str(), &*entity.entity_type)
+        (put.key.tenant.as_str(), &*entity.id, entity.path.as_str(), &*entity.entity_type)
     }));
     let done = sqlx::query(
         "UPDATE entity e SET attributes = k.a, version = k.v, created_us = k.c, modified_us = k.m, \

@@ -241,7 +241,7 @@ impl Applier {
             let is_it =
                 |entity: &ngsi::EntityText| entity.entity_type == row.entity_type && entity.path == row.path;
             puts.extend(changed.group.iter().find(|stored| is_it(&stored.entity)).map(|stored| PlannedRow {
-                tenant: key.tenant.clone(),
+                key: key.clone(),
                 stored: stored.clone(),
                 keeps_indexes: row.keeps_indexes,
             }));
@@ -256,10 +256,10 @@ async fn put_rows(
     rows: &[PlannedRow],
 ) -> Result<(), StoreError> {
     for (statement, chunk) in statements.chunks(rows) {
-        let query = chunk.iter().fold(sqlx::query(statement), |query, PlannedRow { tenant, stored, .. }| {
+        let query = chunk.iter().fold(sqlx::query(statement), |query, PlannedRow { key, stored, .. }| {
             let entity = &stored.entity;
             query
-                .bind(tenant.as_str())
+                .bind(key.tenant.as_str())
                 .bind(&*entity.id)
                 .bind(entity.path.as_str())
                 .bind(&*entity.entity_type)

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn key(id: &str) -> IdKey {
-        IdKey { tenant: scope::Tenant::default(), id: id.into() }
+        IdKey::new(scope::Tenant::default(), id.into())
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Finder {
             }
             for row in query.fetch_all(&self.pools.reader).await? {
                 let (tenant, stored) = unpack(row)?;
-                let key = IdKey { tenant, id: stored.entity.id.clone() };
+                let key = IdKey::new(tenant, stored.entity.id.clone());
                 found.entry(key).or_default().push(stored);
             }
         }

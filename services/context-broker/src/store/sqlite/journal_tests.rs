@@ -66,7 +66,7 @@ impl Bench {
         };
         let operation = Operation { measure_id, ..Operation::new(action, update) };
         let cause = RequestContext::background("test");
-        self.store.apply(Write { scope: scope(), operation, cause }).await.unwrap()
+        self.store.apply(Write::new(scope(), operation, cause)).await.unwrap()
     }
 
     async fn values(&self) -> Vec<(String, Value, i64)> {
@@ -201,7 +201,7 @@ async fn what_is_planned_upon_a_batch_that_fails_fails_too() {
             attributes: [("count".to_owned(), add)].into_iter().collect(),
         };
         let operation = Operation::new(UpdateAction::Append, update);
-        let write = Write { scope: scope(), operation, cause: RequestContext::background("test") };
+        let write = Write::new(scope(), operation, RequestContext::background("test"));
         tokio::spawn(async move { (id, bench.store.apply(write).await.is_ok()) })
     };
     for id in 0..3 {

@@ -137,12 +137,10 @@ impl Overlay {
         }
         for put in &plan.puts {
             let entity = &put.stored.entity;
-            let key = GroupKey { tenant: put.tenant.clone(), id: entity.id.clone() };
-            inner.change(&key, &entity.path, &entity.entity_type, put.keeps_indexes, false);
+            inner.change(&put.key, &entity.path, &entity.entity_type, put.keeps_indexes, false);
         }
-        for (tenant, id, path, entity_type) in &plan.deletes {
-            let key = GroupKey { tenant: tenant.clone(), id: id.clone() };
-            inner.change(&key, path, entity_type, false, true);
+        for (key, path, entity_type) in &plan.deletes {
+            inner.change(key, path, entity_type, false, true);
         }
         inner.events.extend(events);
         inner.newest = last;
@@ -284,9 +282,9 @@ mod tests {
     fn plan(id: &str, version: i64, keeps_indexes: bool) -> Plan {
         let stored = Stored::sample(id, version);
         let tenant = scope::Tenant::default();
-        let key = GroupKey { tenant: tenant.clone(), id: id.into() };
+        let key = GroupKey::new(tenant, id.into());
         Plan {
-            puts: vec![PlannedRow { tenant, stored: stored.clone(), keeps_indexes }],
+            puts: vec![PlannedRow { key: key.clone(), stored: stored.clone(), keeps_indexes }],
             groups: vec![(key, Arc::new([stored]))],
             ..Plan::default()
         }
@@ -295,16 +293,16 @@ mod tests {
     fn delete(id: &str) -> Plan {
         let tenant = scope::Tenant::default();
         let stored = Stored::sample(id, 0).entity;
-        let key = GroupKey { tenant: tenant.clone(), id: id.into() };
+        let key = GroupKey::new(tenant, id.into());
         Plan {
-            deletes: vec![(tenant, id.into(), stored.path.clone(), stored.entity_type.clone())],
+            deletes: vec![(key.clone(), stored.path.clone(), stored.entity_type.clone())],
             groups: vec![(key, Arc::new([]))],
             ..Plan::default()
         }
     }
 
     fn version(overlay: &Overlay, id: &str) -> Option<i64> {
-        let key = GroupKey { tenant: scope::Tenant::default(), id: id.into() };
+        let key = GroupKey::new(scope::Tenant::default(), id.into());
         overlay.get(&key).map(|group| group[0].entity.version)
     }
 

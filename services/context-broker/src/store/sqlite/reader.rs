@@ -37,7 +37,7 @@ impl SqliteStore {
         id: &str,
         entity_type: Option<&str>,
     ) -> Result<Vec<Arc<EntityText>>, StoreError> {
-        let key = IdKey { tenant: scope.tenant.clone(), id: id.into() };
+        let key = IdKey::new(scope.tenant.clone(), id.into());
         let group = match self.overlay.get(&key).or_else(|| self.cache.get(&key)) {
             Some(group) => group,
             None => self.finder.submit(key).await?,
@@ -280,7 +280,7 @@ impl SqliteStore {
         .fetch_all(&self.pools.reader)
         .await?;
         let waits = |tenant: &str, id: &str| {
-            let key = Tenant::from_header(Some(tenant)).map(|tenant| IdKey { tenant, id: id.into() });
+            let key = Tenant::from_header(Some(tenant)).map(|tenant| IdKey::new(tenant, id.into()));
             key.is_ok_and(|key| self.overlay.get(&key).is_some())
         };
         let rows: Vec<i64> =
@@ -298,7 +298,7 @@ impl SqliteStore {
         .await?;
         for (tenant, id) in &gone {
             if let Ok(tenant) = Tenant::from_header(Some(tenant)) {
-                self.cache.forget(&IdKey { tenant, id: id.as_str().into() });
+                self.cache.forget(&IdKey::new(tenant, id.as_str().into()));
             }
         }
         Ok(gone.len() as u64)

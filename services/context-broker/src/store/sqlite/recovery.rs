@@ -120,7 +120,7 @@ async fn load(
         });
         for row in query.fetch_all(&pools.writer).await? {
             let (tenant, stored) = unpack(row)?;
-            groups.entry(GroupKey { tenant, id: stored.entity.id.clone() }).or_default().push(stored);
+            groups.entry(GroupKey::new(tenant, stored.entity.id.clone())).or_default().push(stored);
         }
     }
     Ok(groups)
@@ -147,7 +147,7 @@ impl Repeated {
             _ => Some(MeasureId::try_from(&entry.note[..]).map_err(|_| damaged())?),
         };
         Ok(Self {
-            key: GroupKey { tenant: entry.record.tenant.clone(), id: change.entity_id.as_str().into() },
+            key: GroupKey::new(entry.record.tenant.clone(), change.entity_id.as_str().into()),
             path: ServicePath::parse(&change.service_path).map_err(|_| damaged())?,
             entity_type: change.entity_type.as_str().into(),
             version: change.version,
@@ -167,7 +167,7 @@ impl Repeated {
         let mut plan = Plan::default();
         let key = self.key;
         if self.alteration == Alteration::Delete {
-            plan.deletes.push((key.tenant.clone(), key.id.clone(), self.path, self.entity_type));
+            plan.deletes.push((key.clone(), self.path, self.entity_type));
         } else {
             let entity = Arc::new(EntityText {
                 id: key.id.clone(),
@@ -183,7 +183,7 @@ impl Repeated {
             let stored = Stored { entity, expires_us, cell, measures };
             group.push(stored.clone());
             // What the row's indexes hold is not asked.
-            plan.puts.push(PlannedRow { tenant: key.tenant.clone(), stored, keeps_indexes: false });
+            plan.puts.push(PlannedRow { key: key.clone(), stored, keeps_indexes: false });
         }
         plan.groups.push((key, group.clone().into()));
         Ok(plan)

@@ -9,7 +9,7 @@
 //! not be written, what was planned upon it is not written either.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -192,18 +192,22 @@ impl Writer {
     /// The entities that the batch touches and that are in memory, and the names of the others.
     fn known(&self, batch: &[Write], ahead: &VecDeque<Ahead>) -> (Groups, Vec<GroupKey>) {
         let ahead = |key: &GroupKey| ahead.iter().rev().find_map(|ahead| ahead.groups.get(key).cloned());
-        let keys: BTreeSet<GroupKey> = batch.iter().map(GroupKey::of).collect();
-        let mut groups = HashMap::with_capacity(keys.len());
+        let mut groups = Groups::with_capacity(batch.len());
         let mut missing = Vec::new();
-        for key in keys {
-            let known = || self.parts.overlay.get(&key).or_else(|| self.parts.cache.get(&key));
-            match ahead(&key).or_else(known) {
-                Some(group) => {
-                    groups.insert(key, group.iter().cloned().map(Slot::loaded).collect());
+        for key in batch.iter().map(Write::key) {
+            let Entry::Vacant(place) = groups.entry(key.clone()) else { continue };
+            let known = || self.parts.overlay.get(key).or_else(|| self.parts.cache.get(key));
+            let slots = match ahead(key).or_else(known) {
+                Some(group) => group.iter().cloned().map(Slot::loaded).collect(),
+                None => {
+                    missing.push(key.clone());
+                    Vec::new()
                 }
-                None => missing.push(key),
-            }
+            };
+            place.insert(slots);
         }
+        // Neighbours in the index are read together.
+        missing.sort_unstable();
         (groups, missing)
     }
 
@@ -215,7 +219,7 @@ impl Writer {
             });
             for row in query.fetch_all(&self.parts.pools.reader).await? {
                 let (tenant, stored) = unpack(row)?;
-                let key = GroupKey { tenant, id: stored.entity.id.clone() };
+                let key = GroupKey::new(tenant, stored.entity.id.clone());
                 groups.entry(key).or_default().push(Slot::loaded(stored));
             }
         }
