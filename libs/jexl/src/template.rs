@@ -59,6 +59,14 @@ impl Template {
     }
 
     /// Whether there is a macro in it.
+    /// What stands between the macros.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Macro(_) => None,
+        })
+    }
+
     pub fn has_macros(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Macro(_)))
     }

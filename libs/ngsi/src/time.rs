@@ -1,7 +1,13 @@
 //! Date texts of NGSIv2 and instants in microseconds (ngsi-v2.md 5).
 
-use jiff::{Timestamp, civil};
+use jiff::{SignedDuration, civil};
 use std::fmt::Write;
+
+/// 1970-01-01T00:00:00Z.
+const EPOCH: civil::DateTime = civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+/// What four digits for the year can show: 0000-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z, microseconds since 1970.
+const FIRST: i64 = -62_167_219_200_000_000;
+const LAST: i64 = 253_402_300_799_999_999;
 
 /// Whether values of this attribute or metadata type are instants.
 pub fn is_date_type(name: &str) -> bool {
@@ -9,7 +15,7 @@ pub fn is_date_type(name: &str) -> bool {
 }
 
 /// Reads `YYYY-MM-DD[Thh[[:]mm[[:]ss[.sss]]]][Z|±hh[[:]mm]]`; no zone is UTC. Microseconds since 1970; finer digits are
-/// dropped. None for any other text, also for a zone without a time.
+/// dropped. None for any other text, also for a zone without a time, and for what is another year than 0000 to 9999 in UTC.
 pub fn parse_us(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() < 10 || bytes.len() > 40 || bytes[4] != b'-' || bytes[7] != b'-' {
@@ -25,8 +31,9 @@ pub fn parse_us(text: &str) -> Option<i64> {
         Some((b'T', clock)) => clock_and_zone(clock)?,
         Some(_) => return None,
     };
-    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
-    midnight.checked_add(seconds)?.checked_mul(1_000_000)?.checked_add(micros)
+    let midnight = date.to_datetime(civil::Time::midnight()).duration_since(EPOCH).as_secs();
+    let instant = midnight.checked_add(seconds)?.checked_mul(1_000_000)?.checked_add(micros)?;
+    (FIRST..=LAST).contains(&instant).then_some(instant)
 }
 
 /// Reads the clock and its zone: seconds from midnight UTC (may be negative) and microseconds.
@@ -34,6 +41,8 @@ fn clock_and_zone(bytes: &[u8]) -> Option<(i64, i64)> {
     let zone_at = bytes.iter().position(|b| matches!(b, b'Z' | b'+' | b'-')).unwrap_or(bytes.len());
     let (clock, zone) = bytes.split_at(zone_at);
     let (clock, micros) = match clock.iter().position(|b| *b == b'.') {
+        // Of seconds alone.
+        Some(dot) if dot < 6 => return None,
         Some(dot) => (&clock[..dot], fraction(&clock[dot + 1..])?),
         None => (clock, 0),
     };
@@ -98,7 +107,7 @@ fn digits(bytes: &[u8]) -> Option<i64> {
     Some(number)
 }
 
-/// Shows an instant as `YYYY-MM-DDThh:mm:ss.sssZ`.
+/// Shows an instant as `YYYY-MM-DDThh:mm:ss.sssZ`; one of another year than 0000 to 9999 as the nearest that can be shown.
 pub fn format_us(micros: i64) -> String {
     let mut text = String::with_capacity(24);
     write_us(&mut text, micros);
@@ -107,8 +116,8 @@ pub fn format_us(micros: i64) -> String {
 
 /// As [`format_us`], appended to `out`.
 pub fn write_us(out: &mut String, micros: i64) {
-    let timestamp = Timestamp::from_microsecond(micros).unwrap_or_default();
-    let t = timestamp.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+    let since = SignedDuration::from_micros(micros.clamp(FIRST, LAST));
+    let t = EPOCH.saturating_add(since);
     let millis = t.subsec_nanosecond() / 1_000_000;
     write!(
         out,
@@ -149,6 +158,10 @@ mod tests {
             ("2026-01-31T10:05:06-02", "2026-01-31T12:05:06.000Z"),
             ("2026-01-31T10Z", "2026-01-31T10:00:00.000Z"),
             ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"),
+            ("9999-12-31", "9999-12-31T00:00:00.000Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59+01:00", "9999-12-31T22:59:59.000Z"),
+            ("0000-01-01", "0000-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
         }
@@ -174,6 +187,11 @@ mod tests {
             "2026-01-31T1:2:3",
             "not a date at all",
             "2026-01-31T10:05:06.12345678901",
+            "2026-01-31T10.5",
+            "2026-01-31T10:05.5",
+            "2026-01-31T1005.5",
+            "9999-12-31T23:59:59-01:00",
+            "0000-01-01T00:00:00+01:00",
         ] {
             assert_eq!(parse_us(text), None, "{text}");
         }
@@ -186,7 +204,12 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read_back(millis in -62_000_000_000_000_i64..253_000_000_000_000) {
+        fn any_instant_is_shown_as_a_date(micros in any::<i64>()) {
+            prop_assert_eq!(parse_us(&format_us(micros)), Some(micros.clamp(FIRST, LAST).div_euclid(1000) * 1000));
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(millis in FIRST / 1000..=LAST / 1000) {
             let micros = millis * 1000;
             prop_assert_eq!(parse_us(&format_us(micros)), Some(micros));
         }

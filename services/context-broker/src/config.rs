@@ -114,6 +114,8 @@ pub struct NotificationConfig {
     pub kafka_timeout_ms: u64,
     /// A Kafka connection that nobody used for this long is closed, seconds.
     pub kafka_max_idle_s: u64,
+    /// Largest body of a notification, bytes; a larger one fails and is not tried again.
+    pub max_message_bytes: usize,
     /// How long an `X-Auth-Token` is kept, sealed, for the notifications of its request, seconds.
     pub token_lifetime_s: u64,
     /// What it is sealed with: base64 of 32 bytes, the same for all replicas. Empty: a key of the process's own, so that a
@@ -182,6 +184,7 @@ impl Default for NotificationConfig {
             mqtt_max_idle_s: 3_600,
             kafka_timeout_ms: 5_000,
             kafka_max_idle_s: 2_592_000,
+            max_message_bytes: 8 * 1024 * 1024,
             token_lifetime_s: 300,
             token_key: Secret::default(),
             custom: true,

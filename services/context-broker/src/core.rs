@@ -64,10 +64,12 @@ impl Core {
         operations: Vec<Operation>,
         cause: &RequestContext,
     ) -> Vec<Result<Applied, Error>> {
-        let mut writes = operations
-            .into_iter()
-            .map(|operation| self.apply_one(Write::new(scope.clone(), operation, cause.clone())));
-        if writes.len() == 1
+        let mut writes = operations.into_iter().zip(self.now_us()..).map(|(operation, accepted_us)| {
+            let mut write = Write::new(scope.clone(), operation, cause.clone());
+            write.accepted_us = Some(accepted_us);
+            self.apply_one(write)
+        });
+        if writes.size_hint() == (1, Some(1))
             && let Some(write) = writes.next()
         {
             return vec![write.await];
@@ -195,11 +197,11 @@ impl Core {
         self.subscriptions.get(tenant, id, with_health).await
     }
 
-    /// The subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
+    /// The subscriptions whose path is exactly `path`, or all of the tenant, oldest first, and how many there are in all.
     pub async fn list_subscriptions(
         &self,
         tenant: &Tenant,
-        path: &PathPattern,
+        path: Option<&PathPattern>,
         page: subscription::Page,
         with_health: bool,
     ) -> Result<(Vec<SubscriptionView>, u64), Error> {

@@ -148,6 +148,7 @@ fn trust(config: &Config) -> Trust {
 fn senders(config: &Config, trust: Arc<Trust>, administration: Arc<Administration>) -> SenderOptions {
     let notification = &config.notification;
     SenderOptions {
+        max_message_bytes: notification.max_message_bytes,
         trust,
         administration,
         mqtt_timeout: Duration::from_millis(notification.mqtt_timeout_ms),

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     BodyFormat, Node,
     entity::entity_members,
+    has_forbidden,
     json::{self, Members},
     names::{check_entity_id, check_entity_type},
 };
@@ -238,6 +239,10 @@ fn strings(node: Node, field: &str) -> Result<Vec<String>, Error> {
     nodes
         .into_iter()
         .map(|node| match node {
+            Node::Scalar(Value::String(text)) if has_forbidden(&text) => {
+                let words = if field == "metadata" { "metadata name" } else { "attribute name" };
+                Err(Error::bad_request(format!("Invalid characters in {words}")))
+            }
             Node::Scalar(Value::String(text)) => Ok(text),
             _ => Err(wrong()),
         })

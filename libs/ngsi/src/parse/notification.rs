@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{BodyFormat, Node, entity::entity_members, json};
+use super::{BodyFormat, Node, entity::entity_members, has_forbidden, json};
 use crate::{EntityUpdate, Error};
 
 /// The entities of a notification in the normalized format; they are meant to be appended.
@@ -22,6 +22,9 @@ pub fn notification(body: &[u8]) -> Result<Vec<EntityUpdate>, Error> {
         }
     }
     match subscription.ok_or_else(|| missing("subscriptionId"))? {
+        Node::Scalar(Value::String(id)) if has_forbidden(&id) => {
+            return Err(Error::bad_request("forbidden characters in subscriptionId"));
+        }
         Node::Scalar(Value::String(_)) => {}
         _ => return Err(Error::bad_request("/subscriptionId/ must be a JSON string")),
     }

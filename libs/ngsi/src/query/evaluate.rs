@@ -83,11 +83,15 @@ fn compare(test: &Test, found: &Found<'_>) -> bool {
         Test::Exists => true,
         Test::NotExists => false,
         Test::Equal(right) => any_element(&found.value, |value| equals(right, value, found.is_date)),
+        // A date that is null is no date, and not other than null either.
+        Test::NotEqual(right) if found.is_date && found.value.is_null() && right.names_null() => false,
         Test::NotEqual(right) => !any_element(&found.value, |value| equals(right, value, found.is_date)),
         Test::Greater(literal) => ordering(literal, Ordering::is_gt),
         Test::Less(literal) => ordering(literal, Ordering::is_lt),
         Test::GreaterOrEqual(literal) => ordering(literal, Ordering::is_ge),
         Test::LessOrEqual(literal) => ordering(literal, Ordering::is_le),
+        // A date is no text.
+        Test::Match(_) if found.is_date => false,
         Test::Match(pattern) => {
             any_element(&found.value, |value| value.as_str().is_some_and(|text| pattern.is_match(text)))
         }

@@ -24,6 +24,16 @@ pub(super) enum RightHandSide {
     Range(Literal, Literal),
 }
 
+impl RightHandSide {
+    pub(super) fn names_null(&self) -> bool {
+        match self {
+            Self::Single(literal) => *literal == Literal::Null,
+            Self::List(list) => list.contains(&Literal::Null),
+            Self::Range(..) => false,
+        }
+    }
+}
+
 impl Literal {
     /// Whether `>` and ranges work on it.
     pub(super) fn is_ordered(&self) -> bool {

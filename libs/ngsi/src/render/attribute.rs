@@ -103,6 +103,10 @@ impl MetadataWriter<'_> {
     }
 
     fn date(&mut self, name: &str, micros: i64) {
+        // What no store has kept, such as `alterationType`.
+        if micros == 0 {
+            return;
+        }
         self.name(name);
         self.out.extend_from_slice(b"\"DateTime\",\"value\":\"");
         self.out.extend_from_slice(time::format_us(micros).as_bytes());

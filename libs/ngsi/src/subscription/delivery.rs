@@ -210,10 +210,15 @@ fn set_header(headers: &mut Vec<(String, String)>, name: &str, value: &str) {
 
 fn with_query(mut url: String, custom: &Custom, context: &Context<'_>) -> String {
     for (name, value) in &custom.qs {
+        let (name, value) = (name.text(context), value.text(context));
+        // As the original: what is empty is not sent.
+        if name.is_empty() || value.is_empty() {
+            continue;
+        }
         url.push(if url.contains('?') { '&' } else { '?' });
-        percent_encode(&mut url, &name.text(context));
+        percent_encode(&mut url, &name);
         url.push('=');
-        percent_encode(&mut url, &value.text(context));
+        percent_encode(&mut url, &value);
     }
     url
 }

@@ -39,6 +39,11 @@ impl MacroText {
         &self.source
     }
 
+    /// Whether one of these characters stands in it outside of macros.
+    pub(super) fn has_literal(&self, characters: &[char]) -> bool {
+        self.template.literals().any(|text| text.contains(characters))
+    }
+
     pub fn has_macros(&self) -> bool {
         self.template.has_macros()
     }

@@ -7,6 +7,7 @@ use super::matching::ChangeView;
 use crate::{Attribute, Entity, Error, MetadataMap, ValueUpdate, parse};
 
 const DEFAULT_PRIORITY: u64 = 100_000;
+const MAX_PRIORITY: u64 = 100_000;
 
 /// A parsed template, beside it as it was sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,12 @@ struct Step {
     priority: u64,
 }
 
+fn priority(value: &Value) -> Result<u64, Error> {
+    let wrong =
+        || Error::bad_request(format!("evalPriority must be a whole number from 1 to {MAX_PRIORITY}"));
+    value.as_u64().filter(|priority| (1..=MAX_PRIORITY).contains(priority)).ok_or_else(wrong)
+}
+
 impl NgsiPatch {
     pub(super) fn parse(object: &Map<String, Value>) -> Result<Self, Error> {
         let update = parse::template_entity(object)?;
@@ -38,7 +45,7 @@ impl NgsiPatch {
                     "only evalPriority metadata is allowed in ngsi field in custom notifications",
                 ));
             }
-            let priority = metadata.get("evalPriority").and_then(|own| own.value.as_u64());
+            let priority = metadata.get("evalPriority").map(|own| priority(&own.value)).transpose()?;
             let value = match &attribute.value {
                 ValueUpdate::Set(template) => MacroJson::parse(template),
                 _ => MacroJson::parse(&Value::Null),

@@ -29,9 +29,14 @@ pub(super) fn stage(
             }
         }
     };
+    // An operator keeps a type that somebody chose; one that followed from the value follows it again.
+    let follows = |before: &Attribute| {
+        let operates = matches!(update.value, ValueUpdate::Operate(_)) && update.attribute_type.is_none();
+        operates && before.attribute_type == parse::type_of_value(&before.value)
+    };
     let attribute_type = match known_type {
-        Some(name) => name.to_owned(),
-        None => parse::type_of_value(&value).to_owned(),
+        Some(name) if !existing.is_some_and(follows) => name.to_owned(),
+        _ => parse::type_of_value(&value).to_owned(),
     };
     let value = if time::is_date_type(&attribute_type) { parse::date_value(value)? } else { value };
     let metadata = merge_metadata(existing, update.metadata.as_ref(), options.override_metadata);

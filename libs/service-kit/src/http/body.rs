@@ -55,14 +55,17 @@ where
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-/// Reads on for a while and throws away what comes. A connection that is closed while its client still sends is reset,
-/// and the client then never sees the answer that says why.
+/// Reads on for a while and throws away what comes, when a request is answered whose body nobody wants. A connection that is
+/// closed while its client still sends is reset, and the client then never sees the answer that says why.
 #[allow(clippy::disallowed_methods, reason = "bounded in bytes and time, and without effect")]
-fn linger<B>(mut body: B)
+pub fn linger<B>(mut body: B)
 where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Send,
 {
+    if body.is_end_stream() {
+        return;
+    }
     tokio::spawn(async move {
         let mut left = LINGER_BYTES;
         let drain = async {

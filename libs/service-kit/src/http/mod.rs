@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-pub use body::{BodyError, read_body};
+pub use body::{BodyError, linger, read_body};
 pub use handler::Handler;
 pub use observe::{HttpMetrics, observed};
 pub use serve::{serve, serve_handler, serve_shared};

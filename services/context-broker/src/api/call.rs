@@ -9,12 +9,12 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header, request};
 use ngsi::{Error, ErrorWord};
 use scope::{PathPattern, QueryScope, Scope, ServicePath, Tenant};
 use service_kit::{
     RequestContext,
-    http::{BodyError, read_body},
+    http::{BodyError, linger, read_body},
 };
 
 use crate::forwarding::Caller;
@@ -56,17 +56,21 @@ struct PassedOn {
 impl Call {
     pub(super) async fn read(api: &Api, request: Request) -> Result<Self, Response> {
         let (head, body) = request.into_parts();
+        let mut unread = Some(body);
+        let read = Self::of(api, &head, &mut unread).await;
+        if read.is_err()
+            && let Some(body) = unread
+        {
+            linger(body);
+        }
+        read
+    }
+
+    /// Takes the body when it is wanted.
+    async fn of(api: &Api, head: &request::Parts, unread: &mut Option<Body>) -> Result<Self, Response> {
         let refuse = |error: Error| error_response(&error);
-        let checked = match check_head(api, &head.method, &head.uri, &head.headers, &body) {
-            Ok(checked) => checked,
-            Err(error) => {
-                // The body is read on for a while and dropped: a sender that is cut off does not see why.
-                if error.word == ErrorWord::RequestEntityTooLarge {
-                    payload(api, body).await.ok();
-                }
-                return Err(refuse(error));
-            }
-        };
+        let is_end = unread.as_ref().is_none_or(Body::is_end_stream);
+        let checked = check_head(api, &head.method, &head.uri, &head.headers, is_end).map_err(refuse)?;
         let unknown =
             || refuse(Error::bad_request("Service not found. Check your URL as probably it is wrong."));
         let (resource, parts) = checked.found.map_err(refuse)?.ok_or_else(unknown)?;
@@ -89,14 +93,17 @@ impl Call {
         if resource.is_ngsi() {
             api.core.quotas.request(&tenant).await.map_err(refuse)?;
         }
-        let body = if checked.has_payload { payload(api, body).await.map_err(refuse)? } else { Bytes::new() };
+        let body = match unread.take().filter(|_| checked.has_payload) {
+            Some(body) => payload(api, body).await.map_err(refuse)?,
+            None => Bytes::new(),
+        };
         let token_ref = match head.method {
             Method::GET | Method::HEAD => None,
             _ => keep_token(api, &tenant, &head.headers).await,
         };
         Ok(Self {
             token_ref,
-            method: head.method,
+            method: head.method.clone(),
             resource,
             parts,
             params: checked.params,
@@ -238,7 +245,7 @@ fn check_head(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-    body: &Body,
+    is_end: bool,
 ) -> Result<Checked, Error> {
     resource::check_characters(uri.path())?;
     let service_paths = headers::service_paths(headers)?;
@@ -246,7 +253,7 @@ fn check_head(
     let is_value = resource::is_value(uri.path());
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let is_empty = declared == Some(0) || (declared.is_none() && body.is_end_stream());
+    let is_empty = declared == Some(0) || (declared.is_none() && is_end);
     let kind = if has_body(method) && !is_empty {
         headers::body_kind(headers, is_value && *method == Method::PUT)?
     } else {

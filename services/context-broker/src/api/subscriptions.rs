@@ -6,6 +6,8 @@ use ngsi::{
     subscription::{Subscription, SubscriptionPatch, write_subscription},
 };
 
+use scope::{PathPattern, ServicePath};
+
 use super::{Answer, Api, Call};
 use crate::{
     notification::check_login,
@@ -52,10 +54,12 @@ async fn create(api: &Api, call: &Call) -> Result<Answer, Error> {
 }
 
 async fn list(api: &Api, call: &Call) -> Result<Answer, Error> {
+    // As the original: the root and all below it is everything, whatever path somebody subscribed with.
     let path = call.subscription_path()?;
+    let path = (path != PathPattern::Tree(ServicePath::root())).then_some(&path);
     let page = Page { offset: call.params.offset()?, limit: call.params.limit()? };
     let with_health = call.params.option(HEALTH);
-    let (views, total) = api.core.list_subscriptions(&call.tenant, &path, page, with_health).await?;
+    let (views, total) = api.core.list_subscriptions(&call.tenant, path, page, with_health).await?;
     let now_us = api.core.now_us();
     let mut body = vec![b'['];
     for (at, view) in views.iter().enumerate() {

@@ -93,7 +93,9 @@ fn reason(error: &Unsent) -> Failure {
         Unsent::Scheme | Unsent::Refused => Failure::Refused,
         Unsent::Timeout => Failure::Timeout,
         Unsent::Untrusted | Unsent::Handshake | Unsent::Tls => Failure::Untrusted,
-        Unsent::Unresolved | Unsent::Unreachable | Unsent::Broken => Failure::Unreachable,
+        Unsent::Unresolved | Unsent::Unreachable | Unsent::Unanswered | Unsent::Broken => {
+            Failure::Unreachable
+        }
     }
 }
 

@@ -88,6 +88,7 @@ fn unsent(reason: &Unsent) -> Answer {
         Unsent::Untrusted => Answer::Failed(UNTRUSTED),
         Unsent::Handshake => Answer::Failed("SSL connect error"),
         Unsent::Unreachable => Answer::Failed("Could not connect to server"),
+        Unsent::Unanswered => Answer::Failed("Server returned nothing (no headers, no data)"),
         Unsent::Broken => Answer::Failed("Failure when receiving data from the peer"),
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Unsent {
     Untrusted,
     Handshake,
     Unreachable,
+    /// The connection was closed in place of an answer.
+    Unanswered,
     /// The connection broke before an answer came.
     Broken,
 }
@@ -124,6 +126,9 @@ fn reason(error: &ClientError) -> Unsent {
         }
         if source.is::<Unresolved>() {
             return Unsent::Unresolved;
+        }
+        if source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return Unsent::Unanswered;
         }
         if let Some(io) = source.downcast_ref::<std::io::Error>() {
             if io.kind() == std::io::ErrorKind::TimedOut {

@@ -26,6 +26,8 @@ const MQTT_TLS_PORT: u16 = 8883;
 
 /// How the other ends are reached.
 pub(crate) struct SenderOptions {
+    /// Larger bodies are not sent, bytes.
+    pub(crate) max_message_bytes: usize,
     pub(crate) trust: Arc<Trust>,
     pub(crate) mqtt_timeout: Duration,
     /// An idle connection is closed after this.
@@ -42,7 +44,11 @@ pub(super) struct Sender {
     mqtt_timeout: Duration,
     kafka: Clusters,
     administration: Arc<Administration>,
+    max_message_bytes: usize,
 }
+
+/// In the words of libcurl.
+const MALFORMED: &str = "URL using bad/illegal format or missing URL";
 
 impl Sender {
     pub(super) fn new(options: SenderOptions) -> Self {
@@ -58,6 +64,7 @@ impl Sender {
             kafka: Clusters::new(options.kafka_timeout, options.kafka_max_idle, options.trust.options()),
             http: HttpClient::new(options.trust),
             administration: options.administration,
+            max_message_bytes: options.max_message_bytes,
         }
     }
 
@@ -69,14 +76,17 @@ impl Sender {
         http_timeout: Duration,
     ) -> Answer {
         let target = &pending.target;
+        if pending.body.len() > self.max_message_bytes {
+            return Answer::Refused("notification larger than max_message_bytes");
+        }
         match &target.message {
             None => match request(pending) {
                 Some(request) => self.tell(pending, request, http_timeout).await,
-                None => Answer::Refused("URL malformed"),
+                None => Answer::Refused(MALFORMED),
             },
             Some(Message::Mqtt { topic, qos, retain, .. }) => {
                 let Some(server) = mqtt_server(&target.url, entry) else {
-                    return Answer::Refused("URL malformed");
+                    return Answer::Refused(MALFORMED);
                 };
                 let message = mqtt::Message {
                     topic: topic.clone(),

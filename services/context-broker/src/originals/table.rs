@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Number,
     Address,
     Level,
+    /// Of notifications.
+    Mode,
     Text,
 }
 
@@ -33,6 +35,7 @@ impl Kind {
             Self::Number => ok(value.parse::<u32>().is_ok(), "a number"),
             Self::Address => ok(value.parse::<IpAddr>().is_ok(), "an IP address"),
             Self::Level => ok(LogLevel::parse(value).is_some(), "a log level"),
+            Self::Mode => ok(is_mode(value), "a notification mode"),
         }
     }
 }
@@ -53,7 +56,7 @@ pub(super) enum Meaning {
     Unsafe(&'static str),
 }
 
-use Kind::{Address, Level, Number, Port, Switch, Text};
+use Kind::{Address, Level, Mode, Number, Port, Switch, Text};
 use Meaning::{AsHere, Becomes, Nothing, Sets, Switches, Unsafe};
 
 const fn flag(name: &'static str, variable: &'static str, kind: Kind, meaning: Meaning) -> Flag {
@@ -95,6 +98,20 @@ fn kafka_max_age(minutes: &str) -> Vec<String> {
     max_age("kafka_max_idle_s", minutes)
 }
 
+/// `transient`, `persistent`, `threadpool`, `threadpool:queue:threads`, or several of the last with a service each.
+fn is_mode(mode: &str) -> bool {
+    let Some(pools) = mode.strip_prefix("threadpool") else {
+        return matches!(mode, "transient" | "persistent");
+    };
+    let is_number = |text: Option<&str>| text.is_some_and(|text| text.parse::<u32>().is_ok());
+    let pool = |(at, pool): (usize, &str)| {
+        let mut parts = pool.split(':');
+        let named = at == 0 || parts.next().is_some_and(|service| !service.is_empty());
+        named && is_number(parts.next()) && is_number(parts.next()) && parts.next().is_none()
+    };
+    pools.is_empty() || pools.strip_prefix(':').is_some_and(|pools| pools.split(',').enumerate().all(pool))
+}
+
 /// Pools of threads and lasting connections are what durable deliveries have anyway.
 fn notification_mode(mode: &str) -> Vec<String> {
     let mode = if mode == "transient" { "transient" } else { "durable" };
@@ -115,7 +132,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("corsOrigin", "ORION_CORS_ALLOWED_ORIGIN", Text, Sets(&["context-broker.administration.cors_origin"])),
     flag("corsMaxAge", "ORION_CORS_MAX_AGE", Number, Sets(&["context-broker.administration.cors_max_age_s"])),
     flag("inReqPayloadMaxSize", "ORION_IN_REQ_PAYLOAD_MAX_SIZE", Number, Sets(&["context-broker.max_body_bytes"])),
-    flag("outReqMsgMaxSize", "ORION_OUT_REQ_MSG_MAX_SIZE", Number, Sets(&["context-broker.forwarding.max_message_bytes"])),
+    flag("outReqMsgMaxSize", "ORION_OUT_REQ_MSG_MAX_SIZE", Number, Sets(&["context-broker.forwarding.max_message_bytes", "context-broker.notification.max_message_bytes"])),
     flag("httpTimeout", "ORION_HTTP_TIMEOUT", Number, Sets(&["context-broker.notification.timeout_ms", "context-broker.forwarding.timeout_ms"])),
     flag("mqttTimeout", "ORION_MQTT_TIMEOUT", Number, Sets(&["context-broker.notification.mqtt_timeout_ms"])),
     flag("mqttMaxAge", "ORION_MQTT_MAX_AGE", Number, Becomes(mqtt_max_age)),
@@ -129,7 +146,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("cprForwardLimit", "ORION_CPR_FORWARD_LIMIT", Number, Sets(&["context-broker.forwarding.limit"])),
     flag("subCacheIval", "ORION_SUBCACHE_IVAL", Number, CACHE),
     flag("noCache", "ORION_NOCACHE", Switch, CACHE),
-    flag("notificationMode", "ORION_NOTIF_MODE", Text, Becomes(notification_mode)),
+    flag("notificationMode", "ORION_NOTIF_MODE", Mode, Becomes(notification_mode)),
     flag("notifFlowControl", "ORION_NOTIF_FLOW_CONTROL", Text, Nothing("a full queue of one endpoint holds up nobody")),
     flag("simulatedNotification", "ORION_DROP_NOTIF", Switch, Unsafe("notifications would be sent")),
     flag("disableCustomNotifications", "ORION_DISABLE_CUSTOM_NOTIF", Switch, Switches("context-broker.notification.custom")),

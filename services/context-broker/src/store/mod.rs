@@ -181,11 +181,11 @@ pub trait ContextStore: Send + Sync + 'static {
         id: &SubscriptionId,
     ) -> Result<Option<StoredSubscription>, StoreError>;
 
-    /// Some of the subscriptions whose path is exactly `path`, oldest first, and how many there are in all.
+    /// Some of the subscriptions whose path is exactly `path`, or of all of the tenant, oldest first, and how many there are.
     async fn subscription_page(
         &self,
         tenant: &Tenant,
-        path: &PathPattern,
+        path: Option<&PathPattern>,
         offset: usize,
         limit: usize,
     ) -> Result<(Vec<StoredSubscription>, u64), StoreError>;

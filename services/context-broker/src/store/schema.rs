@@ -80,6 +80,9 @@ CREATE TABLE subscription_deletion (
     tenant TEXT COLLATE "C" NOT NULL, epoch BIGINT NOT NULL, id TEXT COLLATE "C" NOT NULL, PRIMARY KEY (tenant, epoch));
 "#;
 
+// A list of subscriptions is of one path or of the tenant.
+const SUBSCRIPTION_AGE: &str = "CREATE INDEX subscription_age ON subscription (tenant, created_us, id)";
+
 // Offset of the last entry of the journal that is in the rows.
 const SQLITE_JOURNAL: &str = "INSERT INTO sequence VALUES ('journal', 0)";
 
@@ -111,6 +114,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 5, name: "the journal", sqlite: &[SQLITE_JOURNAL], postgres: &[] },
     Migration { version: 6, name: "counts by cell", sqlite: &[SQLITE_CELL_COUNT], postgres: &[] },
+    Migration {
+        version: 7,
+        name: "subscriptions by age",
+        sqlite: &[SUBSCRIPTION_AGE],
+        postgres: &[SUBSCRIPTION_AGE],
+    },
 ];
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Registry {
     pub(crate) async fn list(
         &self,
         tenant: &Tenant,
-        path: &PathPattern,
+        path: Option<&PathPattern>,
         page: Page,
         with_health: bool,
     ) -> Result<(Vec<SubscriptionView>, u64), Error> {

@@ -132,7 +132,10 @@ impl<'a> Batch<'a> {
             return Err(Error::entity_not_found());
         }
         // Never before what the entity saw last: the clock may have been set back.
-        let not_before = alive.map_or(now_us, |stored| now_us.max(stored.entity.modified_us));
+        let not_before = match alive {
+            Some(stored) => now_us.max(stored.entity.modified_us),
+            None => write.accepted_us.unwrap_or(now_us),
+        };
         let context = WriteContext { path, now_us: not_before };
         let before = alive.map(|stored| (stored.entity.clone(), Derived::of(stored)));
         let Changed { outcome, after } = change(before.as_ref(), write, context)?;

@@ -53,13 +53,16 @@ pub struct Write {
     pub operation: Operation,
     /// The request that caused it: its trace and correlator go into the event.
     pub cause: RequestContext,
+    /// Creation time of what it makes: that of its request, a microsecond later for each operation of the request, so that
+    /// lists show entities in the order in which they were sent. None: when it is applied.
+    pub(crate) accepted_us: Option<i64>,
     key: GroupKey,
 }
 
 impl Write {
     pub(crate) fn new(scope: Scope, operation: Operation, cause: RequestContext) -> Self {
         let key = GroupKey::new(scope.tenant.clone(), operation.update.id.as_str().into());
-        Self { scope, operation, cause, key }
+        Self { scope, operation, cause, accepted_us: None, key }
     }
 
     /// What it may change.

@@ -147,6 +147,19 @@ impl Broker {
         parse(&String::from_utf8(bytes).unwrap(), &request)
     }
 
+    /// Sends a head, then all of a body in parts, and reads how the answer begins. An error: the connection broke before.
+    pub async fn raw_slowly(&self, head: &str, body: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.started.running.addresses()["http"]).await?;
+        stream.write_all(head.as_bytes()).await?;
+        for part in body.as_bytes().chunks(50_000) {
+            stream.write_all(part).await?;
+            tokio::task::yield_now().await;
+        }
+        let mut begin = [0; 64];
+        let length = stream.read(&mut begin).await?;
+        Ok(String::from_utf8_lossy(&begin[..length]).into_owned())
+    }
+
     /// Sends a request and compares status and body to the letter.
     pub async fn expect(&self, request: Request, status: u16, body: &str) -> Reply {
         let reply = self.send(request.clone()).await;

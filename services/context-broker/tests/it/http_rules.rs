@@ -287,3 +287,25 @@ async fn reason_phrases_are_those_of_rfc_9110() {
         assert_eq!((reply.status, reply.reason.as_str()), (status, reason), "{}", reply.body);
     }
 }
+
+#[tokio::test]
+async fn whoever_is_refused_by_the_head_can_send_the_whole_body_and_reads_why() {
+    let broker = Broker::start().await;
+    let body = format!(r#"{{"id":"E","a":{{"value":"{}"}}}}"#, "x".repeat(900_000));
+    let json = "Content-Type: application/json\r\n";
+    for (line, headers, status) in [
+        ("POST /v2/entities", format!("{json}Fiware-ServicePath: a\r\n"), 400),
+        ("POST /v2/entities", "Content-Type: text/xml\r\n".to_owned(), 415),
+        ("POST /v2/entities?limit=x", json.to_owned(), 400),
+        ("POST /v2/nothing", json.to_owned(), 400),
+        ("POST /version", json.to_owned(), 405),
+        ("POST /v2/entities", format!("{json}Fiware-Service: a-b\r\n"), 400),
+    ] {
+        for _ in 0..3 {
+            let head =
+                format!("{line} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+            let answer = broker.raw_slowly(&head, &body).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {headers}: {answer}");
+        }
+    }
+}

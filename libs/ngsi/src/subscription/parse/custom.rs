@@ -33,8 +33,10 @@ pub(super) fn custom(
     }
     if *transport == Transport::Http {
         let qs = pairs(fields, "qs", name)?;
-        custom.qs =
-            qs.into_iter().map(|(name, value)| (MacroText::parse(name), MacroText::parse(value))).collect();
+        custom.qs = qs
+            .into_iter()
+            .map(|(name, value)| (MacroText::parse_encoded(name), MacroText::parse_encoded(value)))
+            .collect();
         let method =
             fields.get("method").map(|value| string(value, "method httpCustom notification")).transpose()?;
         if method.is_some_and(|method| !METHODS.contains(&method)) {

@@ -141,7 +141,7 @@ fn timeout(fields: &Map<String, Value>) -> Result<u64, Error> {
 
 fn mqtt(fields: &Map<String, Value>, name: &str) -> Result<MqttTarget, Error> {
     let topic = topic(fields, name)?;
-    if !topic.has_macros() && topic.as_str().contains(['+', '#']) {
+    if topic.has_literal(&['+', '#']) {
         return Err(Error::bad_request("+ and # are not allowed in mqtt field /topic/"));
     }
     let qos = match fields.get("qos") {
@@ -157,7 +157,7 @@ fn mqtt(fields: &Map<String, Value>, name: &str) -> Result<MqttTarget, Error> {
 
 fn kafka(fields: &Map<String, Value>, name: &str) -> Result<KafkaTarget, Error> {
     let topic = topic(fields, name)?;
-    if !topic.has_macros() && topic.as_str().contains(['+', '#', '/']) {
+    if topic.has_literal(&['+', '#', '/']) {
         return Err(Error::bad_request("+, # and / are not allowed in kafka field /topic/"));
     }
     let key = match fields.get("key") {

@@ -197,7 +197,7 @@ impl ContextStore for PostgresStore {
     async fn subscription_page(
         &self,
         tenant: &Tenant,
-        path: &PathPattern,
+        path: Option<&PathPattern>,
         offset: usize,
         limit: usize,
     ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {

@@ -24,6 +24,18 @@ async fn next_epoch(transaction: &mut Transaction<'_, Postgres>, tenant: &Tenant
     .await?)
 }
 
+// Bound: tenant, path, limit, offset. Sorted by what is short; the bodies are read for the page alone.
+const COUNT_AT: &str = "SELECT count(*) FROM subscription WHERE tenant = $1 AND path = $2";
+const COUNT: &str = "SELECT count(*) FROM subscription WHERE tenant = $1 AND $2::text IS NULL";
+const PAGE_AT: &str = "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
+     (SELECT tenant, id FROM subscription WHERE tenant = $1 AND path = $2 \
+     ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
+     JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id";
+const PAGE: &str = "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
+     (SELECT tenant, id FROM subscription WHERE tenant = $1 AND $2::text IS NULL \
+     ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
+     JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id";
+
 impl PostgresStore {
     pub(super) async fn insert_subscription_row(
         &self,
@@ -135,30 +147,21 @@ impl PostgresStore {
     pub(super) async fn subscription_page_rows(
         &self,
         tenant: &Tenant,
-        path: &PathPattern,
+        path: Option<&PathPattern>,
         offset: usize,
         limit: usize,
     ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {
-        let path = path.to_string();
+        let (count, page) = if path.is_some() { (COUNT_AT, PAGE_AT) } else { (COUNT, PAGE) };
+        let path = path.map(PathPattern::to_string);
         let total: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM subscription WHERE tenant = $1 AND path = $2")
-                .bind(tenant.as_str())
-                .bind(&path)
-                .fetch_one(&self.pool)
-                .await?;
-        // Sorted by what is short; the bodies are read for the page alone.
-        let rows: Vec<SubscriptionRow> = sqlx::query_as(
-            "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
-             (SELECT tenant, id FROM subscription WHERE tenant = $1 AND path = $2 \
-             ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
-             JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id",
-        )
-        .bind(tenant.as_str())
-        .bind(&path)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(i64::try_from(offset).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await?;
+            sqlx::query_scalar(count).bind(tenant.as_str()).bind(&path).fetch_one(&self.pool).await?;
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(page)
+            .bind(tenant.as_str())
+            .bind(&path)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(i64::try_from(offset).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await?;
         let page = rows.into_iter().map(SubscriptionRow::decode).collect::<Result<_, _>>()?;
         Ok((page, total.unsigned_abs()))
     }

@@ -387,8 +387,10 @@ fn after(
         _ => sent.kind.filter(|_| !options.key_values),
     };
     let operators = operators(&value).cloned();
-    // Only operators and `PUT …/value` keep the type that was there.
-    let kept_type = before.filter(|_| only_value || operators.is_some()).map(|before| before.kind.as_str());
+    // Only operators and `PUT …/value` keep the type that was there; operators not one that followed from the value.
+    let keeps =
+        |before: &&Kept| only_value || (operators.is_some() && before.kind != derived_type(&before.value));
+    let kept_type = before.filter(keeps).map(|before| before.kind.as_str());
     let known_type = sent_type.or(kept_type);
     let value = match &operators {
         None => value,
