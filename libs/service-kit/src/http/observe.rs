@@ -189,9 +189,20 @@ where
             span.fail("server error");
         }
     }
+    let took = started.elapsed();
+    tracing::debug!(
+        service = listener.service,
+        listener = listener.name,
+        method,
+        route = &*route,
+        status,
+        correlator = &*correlator,
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "answered"
+    );
     let labels = RequestLabels { service: listener.service, listener: listener.name, method, route, status };
     listener.metrics.http().requests.get_or_create(&labels).inc();
-    observer.duration.observe(started.elapsed().as_secs_f64());
+    observer.duration.observe(took.as_secs_f64());
     response
 }
 

@@ -187,8 +187,14 @@ impl Endpoint {
         let Sent { pending, fate } = sent;
         let again = matches!(fate, Fate::Failed { .. });
         if again {
+            if let (Fate::Failed { reason }, 0) = (&fate, self.failures) {
+                tracing::warn!(endpoint = self.url, reason, "receiver fails, its notifications wait");
+            }
             self.back_off();
         } else {
+            if self.failures > 0 {
+                tracing::info!(endpoint = self.url, failures = self.failures, "receiver answers again");
+            }
             self.failures = 0;
             self.not_before = None;
             self.free(&pending.lane);
