@@ -2,7 +2,11 @@
 
 mod bounds;
 
-use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bus::{OutboxDb, outbox};
@@ -13,13 +17,19 @@ use store::{PostgresConfig, StoreError, position};
 use super::{
     Backlog, Bounds, DeliveryState, Effect, Intake, Match, NotificationStore, Recorded, history_records,
     ownership::Ownership,
-    row::{BacklogRow, CountRow, PendingRow, StateRow, States, immediate, pass, take_in, touched},
+    row::{
+        BacklogRow, CountRow, MOST_WAITING, PendingRow, StateRow, States, failing, immediate, pass, take_in,
+        touched,
+    },
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
 };
 use crate::{
     notification::pending::{Completion, Pending, SubscriptionKey},
     subscription::SubscriptionId,
 };
+
+const WAITING: &str = "SELECT count(*) FROM \
+     (SELECT 1 FROM pending_delivery WHERE tenant = $1 AND subscription = $2 LIMIT $3) AS waiting";
 
 /// Tries of one transaction.
 const TRIES: u32 = 8;
@@ -90,7 +100,17 @@ impl PostgresNotificationStore {
         let mut transaction = self.pool.begin().await?;
         let mut states = lock_states(&mut transaction, &keys).await?;
         let before = states.clone();
-        let tries = take_in(completions, &mut states);
+        let mut waiting = HashMap::new();
+        for key in failing(completions) {
+            let count: i64 = sqlx::query_scalar(WAITING)
+                .bind(key.tenant.as_str())
+                .bind(key.id.as_str())
+                .bind(MOST_WAITING)
+                .fetch_one(&mut *transaction)
+                .await?;
+            waiting.insert(key.clone(), count);
+        }
+        let tries = take_in(completions, &mut states, &waiting);
         for (statement, seqs) in [
             ("DELETE FROM pending_delivery WHERE seq = ANY($1)", &tries.gone),
             ("UPDATE pending_delivery SET attempts = attempts + 1 WHERE seq = ANY($1)", &tries.again),

@@ -1,6 +1,6 @@
 //! Rows of the notifier's tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use scope::Tenant;
 use store::StoreError;
@@ -176,8 +176,21 @@ pub(super) struct Tries {
     pub(super) closed: Vec<(SubscriptionKey, i64)>,
 }
 
-/// Takes tries into the states, in order.
-pub(super) fn take_in(completions: &[Completion], states: &mut States) -> Tries {
+/// Most waiting notifications that are counted for `failsCounter`.
+pub(super) const MOST_WAITING: i64 = 10_000;
+
+/// The subscriptions whose waiting notifications count: those of which one has failed and waits on.
+pub(super) fn failing(completions: &[Completion]) -> BTreeSet<&SubscriptionKey> {
+    let waits = |one: &&Completion| one.seq != 0 && matches!(one.fate, Fate::Failed { .. });
+    completions.iter().filter(waits).map(|one| &one.subscription).collect()
+}
+
+/// Takes tries into the states, in order; `waiting` has how many notifications wait for those of [`failing`].
+pub(super) fn take_in(
+    completions: &[Completion],
+    states: &mut States,
+    waiting: &HashMap<SubscriptionKey, i64>,
+) -> Tries {
     let mut tries = Tries::default();
     for completion in completions {
         match completion.fate {
@@ -192,7 +205,8 @@ pub(super) fn take_in(completions: &[Completion], states: &mut States) -> Tries 
             continue;
         }
         let state = states.entry(completion.subscription.clone()).or_default();
-        if state.record(completion) {
+        let waiting = waiting.get(&completion.subscription).copied().unwrap_or(0);
+        if state.record(completion, waiting) {
             tries.closed.push((completion.subscription.clone(), completion.revision));
         }
     }

@@ -1,6 +1,6 @@
 //! The notifier's file `notifier.db`: written by one process.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bus::{OutboxDb, outbox};
@@ -11,13 +11,19 @@ use store::{SqlitePools, StoreError, position};
 use super::{
     Backlog, Bounds, DeliveryState, ENFORCED_AT_ONCE, Effect, Intake, Match, NotificationStore, Recorded,
     history_records,
-    row::{BacklogRow, CountRow, PendingRow, StateRow, States, counted, immediate, pass, take_in, touched},
+    row::{
+        BacklogRow, CountRow, MOST_WAITING, PendingRow, StateRow, States, counted, failing, immediate, pass,
+        take_in, touched,
+    },
     schema::{COMPONENT, MIGRATIONS, PENDING, STATE},
 };
 use crate::{
     notification::pending::{Completion, Pending, SubscriptionKey},
     subscription::SubscriptionId,
 };
+
+const WAITING: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM pending_delivery WHERE tenant = ? AND subscription = ? LIMIT ?)";
 
 pub struct SqliteNotificationStore {
     pools: SqlitePools,
@@ -173,7 +179,17 @@ impl NotificationStore for SqliteNotificationStore {
         let mut transaction = self.pools.begin().await?;
         let mut states = load_states(&mut transaction, &keys).await?;
         let before = states.clone();
-        let tries = take_in(&completions, &mut states);
+        let mut waiting = HashMap::new();
+        for key in failing(&completions) {
+            let count: i64 = sqlx::query_scalar(WAITING)
+                .bind(key.tenant.as_str())
+                .bind(key.id.as_str())
+                .bind(MOST_WAITING)
+                .fetch_one(&mut *transaction)
+                .await?;
+            waiting.insert(key.clone(), count);
+        }
+        let tries = take_in(&completions, &mut states, &waiting);
         for (statement, seqs) in [
             ("DELETE FROM pending_delivery WHERE seq IN (SELECT value FROM json_each(?))", &tries.gone),
             (

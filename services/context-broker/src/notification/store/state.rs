@@ -24,8 +24,10 @@ impl DeliveryState {
         self.closed_revision.is_some_and(|closed| closed >= revision)
     }
 
-    /// Takes in one try; true when the subscription became inactive by it.
-    pub fn record(&mut self, completion: &Completion) -> bool {
+    /// Takes in one try; true when the subscription became inactive by it. `waiting`: its notifications that wait, this one
+    /// too. When one fails again, the others would have failed had they been tried as they came: so `failsCounter` counts what
+    /// it counts where all are tried once.
+    pub fn record(&mut self, completion: &Completion, waiting: i64) -> bool {
         if completion.fate == Fate::Cancelled {
             return false;
         }
@@ -48,7 +50,15 @@ impl DeliveryState {
         }
         self.last_failure_us = Some(completion.at_us);
         self.last_failure_reason = Some(reason.clone());
-        self.fails_counter += 1;
+        self.fails_counter = match completion.fate {
+            Fate::Failed { .. } if completion.seq != 0 => {
+                // Those that wait may be counted already.
+                let most = if completion.first { self.fails_counter + 1 } else { waiting };
+                self.fails_counter.max(most.min(waiting)).max(1)
+            }
+            // One that is given up, or was not kept; unless it has failed before.
+            _ => self.fails_counter + i64::from(completion.first),
+        };
         let closes = completion.max_fails.is_some_and(|limit| self.fails_counter > limit);
         if closes {
             self.closed_revision = self.closed_revision.max(Some(completion.revision));
@@ -75,27 +85,38 @@ mod tests {
     }
 
     #[test]
-    fn retries_count_as_failures_but_not_as_notifications() {
+    fn a_notification_fails_once_however_often_it_is_tried() {
         let mut state = DeliveryState::default();
-        assert!(!state.record(&completion(true, failed())));
+        assert!(!state.record(&completion(true, failed()), 1));
+        assert!(!state.record(&completion(false, failed()), 1));
         assert_eq!((state.times_sent, state.fails_counter), (1, 1));
-        assert!(!state.record(&completion(false, Fate::Delivered { code: Some(404) })));
+        assert!(!state.record(&completion(false, Fate::Delivered { code: Some(404) }), 1));
         assert_eq!((state.times_sent, state.fails_counter, state.last_success_code), (1, 0, Some(404)));
     }
 
     #[test]
     fn more_failures_in_a_row_than_the_limit_close_the_revision() {
         let mut state = DeliveryState::default();
-        assert!(!state.record(&completion(true, failed())));
-        assert!(state.record(&completion(false, failed())));
+        assert!(!state.record(&completion(true, failed()), 1));
+        assert!(state.record(&completion(true, failed()), 2));
         assert!(state.closes(3));
         assert!(!state.closes(4), "a later PATCH opens it again");
     }
 
     #[test]
+    fn what_waits_behind_a_failing_notification_has_failed_too() {
+        let mut state = DeliveryState::default();
+        assert!(!state.record(&completion(true, failed()), 2));
+        assert!(state.record(&completion(false, failed()), 2));
+        assert_eq!((state.times_sent, state.fails_counter), (1, 2));
+        assert!(state.record(&completion(true, failed()), 2));
+        assert_eq!((state.times_sent, state.fails_counter), (2, 2), "it was counted while it waited");
+    }
+
+    #[test]
     fn a_cancelled_notification_leaves_no_trace() {
         let mut state = DeliveryState::default();
-        assert!(!state.record(&completion(true, Fate::Cancelled)));
+        assert!(!state.record(&completion(true, Fate::Cancelled), 1));
         assert_eq!(state, DeliveryState::default());
     }
 }
