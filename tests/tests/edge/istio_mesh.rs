@@ -91,8 +91,12 @@ impl IstioMesh {
         }
         let open: SocketAddr = (Ipv4Addr::LOCALHOST, 80).into();
         loop {
-            let answer = get(open, "/orion/version", &[]).await;
-            if answer.status == 200 {
+            // Envoy shows a listener before it listens.
+            let answer = match tokio::net::TcpStream::connect(open).await {
+                Ok(_) => Some(get(open, "/orion/version", &[]).await),
+                Err(_) => None,
+            };
+            if answer.as_ref().is_some_and(|answer| answer.status == 200) {
                 return;
             }
             assert!(tokio::time::Instant::now() < deadline, "{answer:?}\n{}", self.logs());
