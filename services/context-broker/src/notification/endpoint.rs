@@ -141,7 +141,7 @@ impl Endpoint {
         let waiting = match self.delivery.store.waiting(&self.url, limit).await {
             Ok(waiting) => waiting,
             Err(error) => {
-                tracing::warn!(endpoint = self.url, %error, "deliveries not read");
+                tracing::warn!(receiver = receiver(&self.url), %error, "deliveries not read");
                 self.back_off();
                 return;
             }
@@ -188,12 +188,20 @@ impl Endpoint {
         let again = matches!(fate, Fate::Failed { .. });
         if again {
             if let (Fate::Failed { reason }, 0) = (&fate, self.failures) {
-                tracing::warn!(endpoint = self.url, reason, "receiver fails, its notifications wait");
+                tracing::warn!(
+                    receiver = receiver(&self.url),
+                    reason,
+                    "receiver fails, its notifications wait"
+                );
             }
             self.back_off();
         } else {
             if self.failures > 0 {
-                tracing::info!(endpoint = self.url, failures = self.failures, "receiver answers again");
+                tracing::info!(
+                    receiver = receiver(&self.url),
+                    failures = self.failures,
+                    "receiver answers again"
+                );
             }
             self.failures = 0;
             self.not_before = None;
@@ -252,6 +260,13 @@ impl Endpoint {
             self.more = true;
         }
     }
+}
+
+/// Scheme, host and port: what else is in a URL may be secret.
+fn receiver(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
 }
 
 async fn until(instant: Option<Instant>) {
