@@ -58,7 +58,6 @@ impl Template {
         Self { parts }
     }
 
-    /// Whether there is a macro in it.
     /// What stands between the macros.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
@@ -67,6 +66,7 @@ impl Template {
         })
     }
 
+    /// Whether there is a macro in it.
     pub fn has_macros(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Macro(_)))
     }

@@ -5,7 +5,6 @@ use ngsi::{
     Error,
     subscription::{Subscription, SubscriptionPatch, write_subscription},
 };
-
 use scope::{PathPattern, ServicePath};
 
 use super::{Answer, Api, Call};

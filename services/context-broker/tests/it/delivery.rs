@@ -43,6 +43,18 @@ async fn in_transient_mode_a_failed_notification_is_counted_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_notification_that_is_too_large_is_dropped_and_says_why() {
+    let broker = Broker::with(|config| config.notification.max_message_bytes = 1000).await;
+    let mut sink = Sink::start().await;
+    let path = subscribed(&broker, &sink.url("/")).await;
+    broker.given(&format!(r#"{{"id":"E1","type":"T","a":{{"value":"{}"}}}}"#, "x".repeat(1000))).await;
+    let shown = broker.until(&path, |body| body["notification"]["failsCounter"] == 1).await;
+    assert_eq!(shown["notification"]["lastFailureReason"], "notification larger than max_message_bytes");
+    broker.given(r#"{"id":"E2","type":"T","a":{"value":1}}"#).await;
+    assert!(sink.next().await.body.contains("E2"), "the next one is sent");
+}
+
+#[tokio::test]
 async fn in_transient_mode_any_status_is_a_success() {
     let broker = Broker::with(|config| config.notification.mode = NotificationMode::Transient).await;
     let mut sink = Sink::answering("503 Service Unavailable").await;
