@@ -2,7 +2,7 @@
 //! epoch.
 
 use scope::{PathPattern, Tenant};
-use sqlx::{Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 use store::StoreError;
 
 use super::PostgresStore;
@@ -23,18 +23,6 @@ async fn next_epoch(transaction: &mut Transaction<'_, Postgres>, tenant: &Tenant
     .fetch_one(&mut **transaction)
     .await?)
 }
-
-// Bound: tenant, path, limit, offset. Sorted by what is short; the bodies are read for the page alone.
-const COUNT_AT: &str = "SELECT count(*) FROM subscription WHERE tenant = $1 AND path = $2";
-const COUNT: &str = "SELECT count(*) FROM subscription WHERE tenant = $1 AND $2::text IS NULL";
-const PAGE_AT: &str = "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
-     (SELECT tenant, id FROM subscription WHERE tenant = $1 AND path = $2 \
-     ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
-     JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id";
-const PAGE: &str = "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
-     (SELECT tenant, id FROM subscription WHERE tenant = $1 AND $2::text IS NULL \
-     ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
-     JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id";
 
 impl PostgresStore {
     pub(super) async fn insert_subscription_row(
@@ -151,11 +139,22 @@ impl PostgresStore {
         offset: usize,
         limit: usize,
     ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {
-        let (count, page) = if path.is_some() { (COUNT_AT, PAGE_AT) } else { (COUNT, PAGE) };
+        let place = if path.is_some() { "path = $2" } else { "$2::text IS NULL" };
+        let those = format!("FROM subscription WHERE tenant = $1 AND {place}");
+        let count = format!("SELECT count(*) {those}");
+        // Sorted by what is short; the bodies are read for the page alone.
+        let page = format!(
+            "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
+             (SELECT tenant, id {those} ORDER BY created_us, id LIMIT $3 OFFSET $4) AS page \
+             JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id"
+        );
         let path = path.map(PathPattern::to_string);
-        let total: i64 =
-            sqlx::query_scalar(count).bind(tenant.as_str()).bind(&path).fetch_one(&self.pool).await?;
-        let rows: Vec<SubscriptionRow> = sqlx::query_as(page)
+        let total: i64 = sqlx::query_scalar(AssertSqlSafe(count))
+            .bind(tenant.as_str())
+            .bind(&path)
+            .fetch_one(&self.pool)
+            .await?;
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(AssertSqlSafe(page))
             .bind(tenant.as_str())
             .bind(&path)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))

@@ -2,7 +2,7 @@
 //! after a subscription was created carries the new epoch.
 
 use scope::{PathPattern, Tenant};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 use store::{SqlitePools, StoreError};
 
 use super::SqliteStore;
@@ -29,18 +29,6 @@ async fn next_epoch(transaction: &mut Transaction<'_, Sqlite>, tenant: &Tenant) 
     .fetch_one(&mut **transaction)
     .await?)
 }
-
-// Bound: tenant, path, limit, offset. Sorted by what is short; the bodies are read for the page alone.
-const COUNT_AT: &str = "SELECT count(*) FROM subscription WHERE tenant = ?1 AND path = ?2";
-const COUNT: &str = "SELECT count(*) FROM subscription WHERE tenant = ?1 AND ?2 IS NULL";
-const PAGE_AT: &str = "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
-     (SELECT tenant, id FROM subscription WHERE tenant = ?1 AND path = ?2 \
-     ORDER BY created_us, id LIMIT ?3 OFFSET ?4) AS page \
-     JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id";
-const PAGE: &str = "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
-     (SELECT tenant, id FROM subscription WHERE tenant = ?1 AND ?2 IS NULL \
-     ORDER BY created_us, id LIMIT ?3 OFFSET ?4) AS page \
-     JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id";
 
 impl SqliteStore {
     async fn commit_epoch(
@@ -170,11 +158,22 @@ impl SqliteStore {
         offset: usize,
         limit: usize,
     ) -> Result<(Vec<StoredSubscription>, u64), StoreError> {
-        let (count, page) = if path.is_some() { (COUNT_AT, PAGE_AT) } else { (COUNT, PAGE) };
+        let place = if path.is_some() { "path = ?2" } else { "?2 IS NULL" };
+        let those = format!("FROM subscription WHERE tenant = ?1 AND {place}");
+        let count = format!("SELECT count(*) {those}");
+        // Sorted by what is short; the bodies are read for the page alone.
+        let page = format!(
+            "SELECT s.id, s.path, s.body, s.since_epoch, s.revision, s.created_us FROM \
+             (SELECT tenant, id {those} ORDER BY created_us, id LIMIT ?3 OFFSET ?4) AS page \
+             JOIN subscription s ON s.tenant = page.tenant AND s.id = page.id ORDER BY s.created_us, s.id"
+        );
         let path = path.map(PathPattern::to_string);
-        let total: i64 =
-            sqlx::query_scalar(count).bind(tenant.as_str()).bind(&path).fetch_one(&self.pools.reader).await?;
-        let rows: Vec<SubscriptionRow> = sqlx::query_as(page)
+        let total: i64 = sqlx::query_scalar(AssertSqlSafe(count))
+            .bind(tenant.as_str())
+            .bind(&path)
+            .fetch_one(&self.pools.reader)
+            .await?;
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(AssertSqlSafe(page))
             .bind(tenant.as_str())
             .bind(&path)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
