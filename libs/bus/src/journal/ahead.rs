@@ -1,5 +1,8 @@
-//! The file of the next segment, filled with zeros beside the writing: the one who appends then waits neither for zeros nor
-//! for blocks.
+//! The file of the next segment, made ready beside the writing: the one who appends then waits neither for zeros nor for
+//! blocks.
+//!
+//! Where a segment was forgotten its file is used again, so that nothing is written twice; else the file is filled with zeros.
+//! What the old segment held does no harm: none of its frames has the new one's seed.
 
 use std::{
     fs::{self, File},
@@ -13,6 +16,10 @@ use super::segment;
 
 /// Name of the file until it is a segment. What a kill left of it is made use of.
 const NAME: &str = "ahead";
+/// Name of the file of a segment that was forgotten, until it is made ready.
+const SPARE: &str = "spare";
+/// A file that is longer is not kept: one entry was as large.
+const MOST_SPARE: u64 = 32 << 20;
 /// Zeros written and synchronised at once: a frame that is written meanwhile waits for no more than this.
 const PIECE: u64 = 128 * 1024;
 
@@ -57,11 +64,24 @@ impl Ahead {
     }
 }
 
+/// Takes a segment's file out of the folder: kept for the next segment, if none is kept yet.
+pub(super) fn give_up(path: &Path) -> io::Result<()> {
+    let spare = path.with_file_name(SPARE);
+    if spare.exists() || fs::metadata(path)?.len() > MOST_SPARE {
+        return fs::remove_file(path);
+    }
+    fs::rename(path, spare)
+}
+
 fn place(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
 fn fill(path: &Path, bytes: u64) -> io::Result<File> {
+    if !path.exists() && fs::rename(path.with_file_name(SPARE), path).is_ok() {
+        // Before it is written to: after a power cut no segment must have what is not its own.
+        segment::sync_folder(path)?;
+    }
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     match fill_up(&file, bytes) {
         Ok(()) => Ok(file),

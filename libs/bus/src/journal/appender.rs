@@ -146,7 +146,7 @@ struct Open {
     seed: u64,
     /// Where the next frame goes.
     place: u64,
-    /// Up to here the file is as long, and durable as zeros.
+    /// Up to here the file is as long, durably, and holds nothing that passes for a frame: zeros, or what another segment held.
     zeroed: u64,
 }
 
@@ -190,7 +190,7 @@ impl Active {
         Ok(())
     }
 
-    /// Sees to it that a frame of `length` bytes meets zeros.
+    /// Sees to it that a frame of `length` bytes changes neither the size of the file nor where its blocks are.
     fn make_room(&mut self, job: &Job, length: u64) -> Result<(), StoreError> {
         let dir = self.shared.dir.clone();
         let failed = |error: io::Error| segment::io_error(&dir, &error);

@@ -4,6 +4,7 @@
 //! appender ──► thread: write, synchronise ──► State { segments, next } ◄── readers: by offset, from the files
 //! <first offset>.journal, <first offset>.journal, …       the oldest go whole, the newest is written to
 //! ahead                                                   the next one, in the making
+//! spare                                                   one that was forgotten, to be the next but one
 //! ```
 //!
 //! Invariants
@@ -217,8 +218,9 @@ impl Journal {
                 Ok(true)
             }) {
                 Ok(_) => {}
-                // Forgotten since it was found; or else somebody took it away.
-                Err(Unread::Gone) if !self.shared.has(first) => continue,
+                // Forgotten since it was found, and its file perhaps used for another.
+                Err(_) if !self.shared.has(first) => continue,
+                // Somebody took it away.
                 Err(Unread::Gone) => {
                     let missing = io::Error::from(io::ErrorKind::NotFound);
                     return Err(io_error(&segment.path, &missing));
@@ -246,7 +248,7 @@ impl Journal {
             if end > floor || !(read || bytes > what.hard_bytes) {
                 return Ok(lost);
             }
-            match fs::remove_file(&oldest.path) {
+            match ahead::give_up(&oldest.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error(&oldest.path, &error));
                 }

@@ -1,8 +1,8 @@
 //! One file of the journal.
 //!
-//! It begins with a header: mark, random seed, first offset, check. Behind the last frame it holds zeros, written before
-//! they are needed: so a frame changes neither the size of the file nor where its blocks are, and is durable after one
-//! write to the disk.
+//! It begins with a header: mark, random seed, first offset, check. Behind the last frame it holds zeros, or what an older
+//! segment held there, written before: so a frame changes neither the size of the file nor where its blocks are, and is
+//! durable after one write to the disk.
 
 use std::{
     fs::{self, File},

@@ -33,6 +33,10 @@ fn pairs(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
     expected.iter().map(|(offset, text)| (*offset, (*text).to_owned())).collect()
 }
 
+fn seed_of_first((first, path): &(i64, PathBuf)) -> u64 {
+    Scan::open(path, *first, segment::START, u64::MAX).unwrap().unwrap().seed
+}
+
 fn only_file(dir: &Path) -> PathBuf {
     let mut files = segment::list(dir).unwrap();
     assert_eq!(files.len(), 1);
@@ -157,6 +161,49 @@ async fn what_lies_in_the_file_made_ready_is_never_taken_for_entries() {
     let again = Journal::open(dir.path(), 0).unwrap().0;
     assert_eq!(again.next(), journal.next());
     assert_eq!(texts(&again, 1).len(), all.len());
+}
+
+#[tokio::test]
+async fn the_file_of_a_forgotten_segment_becomes_the_next_but_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    let large = "x".repeat(1 << 20);
+    while segment::list(dir.path()).unwrap().len() < 2 {
+        append(&mut appender, &[&large]).await;
+    }
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let oldest = segment::list(dir.path()).unwrap().remove(0).1;
+    let (again, seed) = (inode(&oldest), seed_of_first(&(1, oldest.clone())));
+    // Somebody reads it while it goes.
+    let mut reader = Scan::open(&oldest, 1, segment::START, u64::MAX).unwrap().unwrap();
+    assert_eq!(reader.next().unwrap().unwrap().first, 1);
+    journal.set_floor(i64::MAX);
+    journal.forget_below_floor().unwrap();
+    assert!(!oldest.exists());
+    assert_eq!(inode(&dir.path().join("spare")), again);
+    let mut rounds = 0;
+    let used = loop {
+        append(&mut appender, &[&large]).await;
+        let found = segment::list(dir.path()).unwrap().into_iter().find(|(_, path)| inode(path) == again);
+        if let Some(found) = found {
+            break found;
+        }
+        rounds += 1;
+        assert!(rounds < 100, "it is not used");
+    };
+    assert_ne!(seed_of_first(&used), seed);
+    while segment::list(dir.path()).unwrap().last().unwrap().0 == used.0 {
+        append(&mut appender, &[&large]).await;
+    }
+    while let Some(frame) = reader.next().unwrap() {
+        assert!(frame.first < used.0, "entries of another segment");
+    }
+    let first = journal.first();
+    let all: Vec<i64> = texts(&journal, first).into_iter().map(|(offset, _)| offset).collect();
+    assert_eq!(all, (first..journal.next()).collect::<Vec<_>>());
+    drop(appender);
+    let reopened = Journal::open(dir.path(), 0).unwrap().0;
+    assert_eq!(texts(&reopened, first).len(), all.len());
 }
 
 #[tokio::test]
