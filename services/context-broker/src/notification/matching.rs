@@ -69,7 +69,7 @@ impl Matcher {
                 tracing::error!(entity = change.entity_id, version = change.version, "change not readable");
                 continue;
             };
-            let touched = change.updated.iter().chain(&change.removed);
+            let touched = change.updated.iter().chain(&change.removed).map(String::as_str);
             let about = (change.entity_id.as_str(), change.entity_type.as_str());
             let mut triggered = index.candidates(about, touched, &parsed.entity.attributes);
             triggered.retain(|entry| triggers(entry, change, &parsed));

@@ -7,7 +7,7 @@ use bus::{Batch, ConsumeError, Consumed, Consumer, Record};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
-use proto::v1::ContextChange;
+use proto::{v1::ContextChange, wire::read};
 use scope::Tenant;
 use service_kit::Clock;
 
@@ -68,9 +68,9 @@ impl Notifier {
     /// The records of a batch that may trigger something.
     async fn promising<'a>(&self, batch: &'a Batch) -> Result<(Vec<&'a Record>, Indexes), ConsumeError> {
         let mut heads = Vec::with_capacity(batch.records.len());
-        let mut epochs: HashMap<String, i64> = HashMap::new();
+        let mut epochs: HashMap<&str, i64> = HashMap::new();
         for record in &batch.records {
-            let Ok(head) = Head::decode(record.payload.clone()) else {
+            let Some(head) = Head::read(&record.payload) else {
                 tracing::error!(
                     topic = batch.topic,
                     offset = record.offset,
@@ -78,22 +78,20 @@ impl Notifier {
                 );
                 continue;
             };
-            match epochs.get_mut(&head.tenant) {
-                Some(epoch) => *epoch = head.subscription_epoch.max(*epoch),
-                None => drop(epochs.insert(head.tenant.clone(), head.subscription_epoch)),
-            }
+            let epoch = epochs.entry(head.tenant).or_insert(head.subscription_epoch);
+            *epoch = head.subscription_epoch.max(*epoch);
             heads.push((record, head));
         }
         let mut indexes: HashMap<String, (Tenant, Arc<TenantIndex>)> = HashMap::with_capacity(epochs.len());
         for (name, epoch) in epochs {
-            let Ok(tenant) = Tenant::from_header(Some(&name)) else { continue };
+            let Ok(tenant) = Tenant::from_header(Some(name)) else { continue };
             let index = self.registry.index(&tenant, epoch).await?;
-            indexes.insert(name, (tenant, index));
+            indexes.insert(name.to_owned(), (tenant, index));
         }
         heads.retain(|(_, head)| {
-            indexes.get(&head.tenant).is_some_and(|(_, index)| {
-                let touched = head.updated.iter().chain(&head.removed);
-                index.has_candidates(&head.entity_id, &head.entity_type, touched)
+            let index = indexes.get(head.tenant);
+            index.is_some_and(|(_, index)| {
+                index.has_candidates(head.entity_id, head.entity_type, head.touched.iter().copied())
             })
         });
         Ok((heads.into_iter().map(|(record, _)| record).collect(), indexes))
@@ -147,20 +145,33 @@ struct Version {
 }
 
 /// What of a [`ContextChange`] the index asks about; the rest, entity included, is passed over unread.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Head {
-    #[prost(string, tag = "1")]
-    tenant: String,
-    #[prost(string, tag = "3")]
-    entity_id: String,
-    #[prost(string, tag = "4")]
-    entity_type: String,
-    #[prost(int64, tag = "8")]
+#[derive(Default)]
+struct Head<'a> {
+    tenant: &'a str,
+    entity_id: &'a str,
+    entity_type: &'a str,
     subscription_epoch: i64,
-    #[prost(string, repeated, tag = "11")]
-    updated: Vec<String>,
-    #[prost(string, repeated, tag = "13")]
-    removed: Vec<String>,
+    /// Attributes that were updated or removed.
+    touched: Vec<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    /// `None`: the bytes are no change.
+    fn read(change: &'a [u8]) -> Option<Self> {
+        let mut head = Self::default();
+        read(change, |field, value| {
+            match field {
+                1 => head.tenant = value.text()?,
+                3 => head.entity_id = value.text()?,
+                4 => head.entity_type = value.text()?,
+                8 => head.subscription_epoch = value.int()?,
+                11 | 13 => head.touched.push(value.text()?),
+                _ => {}
+            }
+            Some(())
+        })?;
+        Some(head)
+    }
 }
 
 impl Notifier {

@@ -197,7 +197,7 @@ impl TenantIndex {
         Name::try_from(hash >> 32).unwrap_or_default().max(ANY + 1)
     }
 
-    fn names<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<Name> {
+    fn names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<Name> {
         names.map(|name| self.name(name)).collect()
     }
 
@@ -225,17 +225,22 @@ impl TenantIndex {
         &self,
         id: &str,
         entity_type: &str,
-        touched: impl Iterator<Item = &'a String>,
+        touched: impl Iterator<Item = &'a str>,
     ) -> bool {
-        let (places, names) = (self.places.read(), self.names(touched));
-        self.groups(&places, id, entity_type).any(|group| group.has_any(&names))
+        let places = self.places.read();
+        let mut groups = self.groups(&places, id, entity_type).peekable();
+        if groups.peek().is_none() {
+            return false;
+        }
+        let names = self.names(touched);
+        groups.any(|group| group.has_any(&names))
     }
 
     /// Subscriptions that a change of the attributes `touched` of this entity may trigger, in order of creation, each once.
     pub(crate) fn candidates<'a>(
         &self,
         (id, entity_type): (&str, &str),
-        touched: impl Iterator<Item = &'a String>,
+        touched: impl Iterator<Item = &'a str>,
         attributes: &Attributes,
     ) -> Vec<Arc<Entry>> {
         let (mut slots, names) = (Vec::new(), self.names(touched));
@@ -292,11 +297,10 @@ mod tests {
 
     /// Revisions of the candidates for a change of these attributes, of which `n` has the value given.
     fn found_with(index: &TenantIndex, id: &str, entity_type: &str, touched: &[&str], n: &Value) -> Vec<i64> {
-        let names: Vec<String> = touched.iter().map(|&name| name.to_owned()).collect();
         let attributes = json!({"n": {"type": "Number", "value": n}});
         let attributes: Attributes = serde_json::from_value(attributes).unwrap();
-        let candidates = index.candidates((id, entity_type), names.iter(), &attributes);
-        assert!(candidates.is_empty() || index.has_candidates(id, entity_type, names.iter()));
+        let candidates = index.candidates((id, entity_type), touched.iter().copied(), &attributes);
+        assert!(candidates.is_empty() || index.has_candidates(id, entity_type, touched.iter().copied()));
         candidates.iter().map(|entry| entry.revision).collect()
     }
 
