@@ -1,7 +1,4 @@
-use std::{
-    fmt,
-    sync::{Arc, LazyLock},
-};
+use std::{fmt, sync::Arc};
 
 /// Most levels in a service path (ngsi-v2.md 3).
 pub const MAX_PATH_LEVELS: usize = 10;
@@ -12,7 +9,10 @@ const MAX_LEVEL_LEN: usize = 50;
 /// A service path: `/`, or levels of 1-50 alphanumeric or `_` characters, at most 10. Never ends in a slash but at the
 /// root. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServicePath(Arc<str>);
+pub struct ServicePath(
+    /// `None`: the root. Most entities have it, and one counter for all of them would be written by every core.
+    Option<Arc<str>>,
+);
 
 /// Which service paths a query sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,10 +42,8 @@ pub enum PathError {
 }
 
 impl ServicePath {
-    /// All roots share one text: most entities in memory have this path.
     pub fn root() -> Self {
-        static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| "/".into());
-        Self(ROOT.clone())
+        Self(None)
     }
 
     /// Reads one path without wildcard; a trailing slash is dropped.
@@ -72,19 +70,18 @@ impl ServicePath {
                 return Err(PathError::IllegalCharacter);
             }
         }
-        Ok(Self(format!("/{rest}").into()))
+        Ok(Self(Some(text.strip_suffix('/').unwrap_or(text).into())))
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or("/")
     }
 
     /// Whether `self` is `other` or lies below it.
     pub fn is_within(&self, other: &ServicePath) -> bool {
-        match self.0.strip_prefix(&*other.0) {
-            Some(rest) => other.0.len() == 1 || rest.is_empty() || rest.starts_with('/'),
-            None => false,
-        }
+        let Some(other) = &other.0 else { return true };
+        let rest = self.as_str().strip_prefix(&**other);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -123,13 +120,13 @@ impl Default for ServicePath {
 
 impl fmt::Display for ServicePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for ServicePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ServicePath({:?})", &*self.0)
+        write!(f, "ServicePath({:?})", self.as_str())
     }
 }
 

@@ -1,11 +1,19 @@
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::{Arc, LazyLock},
+};
 
 /// Longest tenant name (ngsi-v2.md, `Fiware-Service`).
 pub const MAX_TENANT_LEN: usize = 50;
 
 /// A tenant name: `^[a-z0-9_]{1,50}$`, or empty for the default tenant. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tenant(Arc<str>);
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tenant(
+    /// `None`: the default tenant, that of requests without `Fiware-Service`.
+    Option<Arc<str>>,
+);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TenantError {
@@ -27,7 +35,11 @@ impl Tenant {
         if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Err(TenantError::BadCharacter);
         }
-        Ok(Self(value.to_ascii_lowercase().into()))
+        Ok(Self(match value {
+            "" => None,
+            folded if !folded.bytes().any(|b| b.is_ascii_uppercase()) => Some(folded.into()),
+            other => Some(other.to_ascii_lowercase().into()),
+        }))
     }
 
     /// Takes a name only as it stands: the gateway's rule (decision 1), under which no two spellings name one tenant.
@@ -35,46 +47,47 @@ impl Tenant {
         let canonical = !value.is_empty()
             && value.len() <= MAX_TENANT_LEN
             && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if canonical { Ok(Self(value.into())) } else { Err(TenantError::NotCanonical) }
+        if canonical { Ok(Self(Some(value.into()))) } else { Err(TenantError::NotCanonical) }
     }
 
     pub fn is_default(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// The name; empty for the default tenant.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// The same, to be kept.
     pub fn shared(&self) -> Arc<str> {
-        self.0.clone()
+        static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+        self.0.as_ref().unwrap_or(&DEFAULT).clone()
     }
 }
 
-impl Default for Tenant {
-    /// The tenant of requests without `Fiware-Service`.
-    fn default() -> Self {
-        Self("".into())
+impl Hash for Tenant {
+    /// As its name: it is looked up by it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tenant({:?})", &*self.0)
+        write!(f, "Tenant({:?})", self.as_str())
     }
 }
 
 impl Borrow<str> for Tenant {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
