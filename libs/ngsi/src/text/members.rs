@@ -6,8 +6,8 @@
 pub(super) struct Member<'a> {
     pub(super) key: &'a [u8],
     pub(super) value: &'a [u8],
-    /// From the opening quote of the key to the end of the value.
-    pub(super) whole: &'a [u8],
+    /// Where the value begins in the object's text.
+    pub(super) place: usize,
 }
 
 /// Calls `each` for every member in order; `None` when the text is not such an object, or `each` says so.
@@ -23,7 +23,7 @@ pub(super) fn walk<'a>(object: &'a [u8], mut each: impl FnMut(Member<'a>) -> Opt
         each(Member {
             key: rest.get(1..quoted - 1)?,
             value: after.get(..length)?,
-            whole: rest.get(..quoted + 1 + length)?,
+            place: object.len() - after.len(),
         })?;
         rest = after.get(length..)?;
         if rest == b"}" {
@@ -111,7 +111,7 @@ mod tests {
             let walked = walk(&text, |member| {
                 let key: String = serde_json::from_slice(&[b"\"", member.key, b"\""].concat()).unwrap();
                 let value: Value = serde_json::from_slice(member.value).unwrap();
-                assert_eq!(member.whole, [b"\"", member.key, b"\":", member.value].concat());
+                assert_eq!(&text[member.place..member.place + member.value.len()], member.value);
                 seen.push((key, value));
                 Some(())
             });
@@ -126,7 +126,7 @@ mod tests {
         ) {
             let mut members = 0;
             walk(&text, |member| {
-                members += member.whole.len();
+                members += member.key.len() + member.value.len();
                 Some(())
             });
             prop_assert!(members <= text.len());

@@ -1,6 +1,6 @@
 //! Updates of some attributes, without parsing or writing the others.
 
-use std::str::from_utf8;
+use std::{ops::Range, str::from_utf8};
 
 use bytes::Bytes;
 
@@ -31,11 +31,12 @@ pub fn apply_to_text(
     {
         return None;
     }
+    let Concerned { attributes, places } = concerned(entity, request)?;
     let mut concerned = Some(Entity {
         id: String::new(),
         entity_type: String::new(),
         path: entity.path.clone(),
-        attributes: concerned(entity, request)?,
+        attributes,
         created_us: entity.created_us,
         modified_us: entity.modified_us,
         version: entity.version,
@@ -47,7 +48,7 @@ pub fn apply_to_text(
     if outcome.alteration.is_none() {
         return Some(Ok(Spliced { outcome, attributes: None }));
     }
-    let attributes = splice(&entity.attributes, &concerned?.attributes, &outcome.updated)?;
+    let attributes = splice(&entity.attributes, &places, &concerned?.attributes, &outcome.updated)?;
     Some(Ok(Spliced { outcome, attributes: Some(attributes) }))
 }
 
@@ -59,10 +60,19 @@ fn is_local((name, update): (&String, &crate::AttributeUpdate)) -> bool {
         && !name.bytes().any(|byte| matches!(byte, b'"' | b'\\') || byte < b' ')
 }
 
-/// The attributes that the request names, as far as they exist.
-fn concerned(entity: &EntityText, request: &EntityUpdate) -> Option<Attributes> {
-    let mut found = Attributes::with_capacity(request.attributes.len());
-    walk(&entity.attributes, |member| {
+/// The attributes that a request names, as far as they exist.
+struct Concerned {
+    attributes: Attributes,
+    /// Where the text has their values, in its order.
+    places: Vec<(String, Range<usize>)>,
+}
+
+fn concerned(entity: &EntityText, request: &EntityUpdate) -> Option<Concerned> {
+    let named = request.attributes.len();
+    let mut attributes = Attributes::with_capacity(named);
+    let mut places = Vec::with_capacity(named);
+    let text = &entity.attributes;
+    walk(text, |member| {
         // An escaped key is none of the request's names.
         let name = from_utf8(member.key).ok()?;
         if request.attributes.contains_key(name) {
@@ -70,49 +80,45 @@ fn concerned(entity: &EntityText, request: &EntityUpdate) -> Option<Attributes> 
             if is_location_type(&attribute.attribute_type) {
                 return None;
             }
-            found.insert(name.to_owned(), attribute);
+            places.push((name.to_owned(), member.place..member.place + member.value.len()));
+            attributes.insert(name.to_owned(), attribute);
         }
         Some(())
     })?;
-    Some(found)
+    Some(Concerned { attributes, places })
 }
 
-/// The text with those of `attributes` that were `updated`; new ones at its end.
-fn splice(text: &[u8], attributes: &Attributes, updated: &[String]) -> Option<Bytes> {
+/// The text with those of `attributes` that were `updated`, where `places` says or else at its end.
+fn splice(
+    text: &[u8],
+    places: &[(String, Range<usize>)],
+    attributes: &Attributes,
+    updated: &[String],
+) -> Option<Bytes> {
     let mut out = Vec::with_capacity(text.len() + 128 * updated.len());
-    let mut written = Vec::with_capacity(updated.len());
-    out.push(b'{');
-    walk(text, |member| {
+    let mut copied = 0;
+    let changed = places.iter().filter(|(name, _)| updated.contains(name));
+    for (name, value) in changed {
+        out.extend_from_slice(text.get(copied..value.start)?);
+        write_value(&mut out, name, attributes)?;
+        copied = value.end;
+    }
+    // Without the brace.
+    out.extend_from_slice(text.get(copied..text.len() - 1)?);
+    for name in updated.iter().filter(|name| !places.iter().any(|(known, _)| known == *name)) {
         if out.len() > 1 {
             out.push(b',');
         }
-        match updated.iter().position(|name| name.as_bytes() == member.key) {
-            Some(place) => {
-                written.push(place);
-                write_attribute(&mut out, &updated[place], attributes)
-            }
-            None => {
-                out.extend_from_slice(member.whole);
-                Some(())
-            }
-        }
-    })?;
-    for (place, name) in updated.iter().enumerate() {
-        if !written.contains(&place) {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            write_attribute(&mut out, name, attributes)?;
-        }
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        write_value(&mut out, name, attributes)?;
     }
     out.push(b'}');
     Some(out.into_boxed_slice().into())
 }
 
-fn write_attribute(out: &mut Vec<u8>, name: &str, attributes: &Attributes) -> Option<()> {
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+fn write_value(out: &mut Vec<u8>, name: &str, attributes: &Attributes) -> Option<()> {
     serde_json::to_writer(out, attributes.get(name)?).ok()
 }
 
