@@ -128,7 +128,7 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
     /// Executes batches until `stop`, then what is already queued, and returns.
     pub async fn run(mut self, stop: CancellationToken) {
         let max = self.options.max_batch.max(1);
-        let mut batch = Vec::with_capacity(max);
+        let mut batch = Vec::new();
         let mut next = Instant::now();
         let mut under_way = FuturesUnordered::new();
         // Requests of the batch that began last.
@@ -169,8 +169,9 @@ impl<E: BatchExecutor> GroupCommitLoop<E> {
                 }
             }
             last = batch.len();
-            under_way
-                .push(execute(self.executor.clone(), std::mem::replace(&mut batch, Vec::with_capacity(max))));
+            // The next one is about as large.
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(last));
+            under_way.push(execute(self.executor.clone(), full));
         }
     }
 

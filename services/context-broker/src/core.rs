@@ -25,7 +25,7 @@ use crate::{
     store::{ContextStore, SystemStore},
     subscription::{self, Registry, SubscriptionId, SubscriptionView},
     tokens::Tokens,
-    update::{Applied, Operation, Write},
+    update::{Applied, BoxedWrite, Operation, Write},
 };
 
 /// The broker. Cheap to clone.
@@ -64,21 +64,28 @@ impl Core {
         operations: Vec<Operation>,
         cause: &RequestContext,
     ) -> Vec<Result<Applied, Error>> {
-        let mut writes = operations.into_iter().zip(self.now_us()..).map(|(operation, accepted_us)| {
+        let writes = operations.into_iter().zip(self.now_us()..).map(|(operation, accepted_us)| {
             let mut write = Write::new(scope.clone(), operation, cause.clone());
             write.accepted_us = Some(accepted_us);
             self.apply_one(write)
         });
-        if writes.size_hint() == (1, Some(1))
-            && let Some(write) = writes.next()
-        {
-            return vec![write.await];
-        }
         // Polled in order, so that they enter the queue of the group commit in order.
         futures::future::join_all(writes).await
     }
 
-    pub(crate) async fn apply_one(&self, write: Write) -> Result<Applied, Error> {
+    /// The same of one operation.
+    pub(crate) async fn apply_operation(
+        &self,
+        scope: Scope,
+        operation: Operation,
+        cause: RequestContext,
+    ) -> Result<Applied, Error> {
+        let mut write = Write::new(scope, operation, cause);
+        write.accepted_us = Some(self.now_us());
+        self.apply_one(write).await
+    }
+
+    pub(crate) async fn apply_one(&self, write: BoxedWrite) -> Result<Applied, Error> {
         let result = match write.has_storable_key() {
             true => self.apply_within_quota(write).await,
             false => Err(Error::bad_request("Too long entity id/type/servicePath combination")),
@@ -87,12 +94,12 @@ impl Core {
         result
     }
 
-    async fn apply_within_quota(&self, write: Write) -> Result<Applied, Error> {
-        let tenant = write.scope.tenant.clone();
-        if self.quotas.of(&tenant).entities == 0 {
+    async fn apply_within_quota(&self, write: BoxedWrite) -> Result<Applied, Error> {
+        if self.quotas.of(&write.scope.tenant).entities == 0 {
             return self.store.apply(write).await.map_err(answer_of);
         }
-        let kept = match self.quotas.admit(&*self.store, &write).await {
+        let tenant = write.scope.tenant.clone();
+        let kept = match Box::pin(self.quotas.admit(&*self.store, &write)).await {
             Ok(kept) => kept,
             Err(AdmitError::Refused(error)) => return Err(error),
             Err(AdmitError::Store(error)) => return Err(answer_of_store(error)),

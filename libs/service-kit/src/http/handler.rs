@@ -22,26 +22,28 @@ pub trait Handler: Send + Sync + 'static {
     /// The resource that a path names, for metrics and spans: a template, never what a client wrote. `None`: there is none.
     fn route(&self, path: &str) -> Option<&'static str>;
 
-    fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response>;
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response>;
 }
 
 /// A handler behind the guards of its listener (see [`super::observed`]).
 #[derive(Clone)]
-pub(super) struct Guarded {
-    observer: Arc<Observer>,
+pub(super) struct Guarded(Arc<Parts>);
+
+struct Parts {
+    observer: Observer,
     handler: Arc<dyn Handler>,
 }
 
 impl Guarded {
     pub(super) fn new(handler: Arc<dyn Handler>, listener: HttpListener) -> Self {
-        Self { observer: Arc::new(Observer::new(listener)), handler }
+        Self(Arc::new(Parts { observer: Observer::new(listener), handler }))
     }
 
     async fn answer(self, request: Request) -> Response {
+        let Parts { observer, handler } = &*self.0;
         let is_head = request.method() == Method::HEAD;
-        let route = self.handler.route(request.uri().path()).map(Cow::Borrowed);
-        let handler = self.handler;
-        let mut response = observe(&self.observer, route, request, |request| handler.handle(request)).await;
+        let route = handler.route(request.uri().path()).map(Cow::Borrowed);
+        let mut response = observe(observer, route, request, |request| handler.handle(request)).await;
         let length = response.body().size_hint().exact();
         say_length(response.headers_mut(), length);
         if is_head {

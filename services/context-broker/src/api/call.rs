@@ -54,10 +54,14 @@ struct PassedOn {
 }
 
 impl Call {
-    pub(super) async fn read(api: &Api, request: Request) -> Result<Self, Response> {
+    pub(super) async fn read(
+        api: &Api,
+        request: Request,
+        tenant: Result<Tenant, Error>,
+    ) -> Result<Self, Response> {
         let (head, body) = request.into_parts();
         let mut unread = Some(body);
-        let read = Self::of(api, &head, &mut unread).await;
+        let read = Self::of(api, &head, &mut unread, tenant).await;
         if read.is_err()
             && let Some(body) = unread
         {
@@ -67,7 +71,12 @@ impl Call {
     }
 
     /// Takes the body when it is wanted.
-    async fn of(api: &Api, head: &request::Parts, unread: &mut Option<Body>) -> Result<Self, Response> {
+    async fn of(
+        api: &Api,
+        head: &request::Parts,
+        unread: &mut Option<Body>,
+        tenant: Result<Tenant, Error>,
+    ) -> Result<Self, Response> {
         let refuse = |error: Error| error_response(&error);
         let is_end = unread.as_ref().is_none_or(Body::is_end_stream);
         let checked = check_head(api, &head.method, &head.uri, &head.headers, is_end).map_err(refuse)?;
@@ -85,11 +94,7 @@ impl Call {
             let allow = if cors { format!("{allow}, OPTIONS") } else { allow.to_owned() };
             return Err(method_not_allowed(&allow));
         }
-        let tenant = if api.multiservice {
-            headers::tenant(&head.headers).map_err(refuse)?
-        } else {
-            Tenant::default()
-        };
+        let tenant = tenant.map_err(refuse)?;
         if resource.is_ngsi() {
             api.core.quotas.request(&tenant).await.map_err(refuse)?;
         }
@@ -250,7 +255,7 @@ fn check_head(
     resource::check_characters(uri.path())?;
     let service_paths = headers::service_paths(headers)?;
     let found = Resource::find(uri.path());
-    let is_value = resource::is_value(uri.path());
+    let is_value = Resource::of_path(uri.path()) == Some(Resource::Value);
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let is_empty = declared == Some(0) || (declared.is_none() && is_end);

@@ -50,7 +50,8 @@ pub(super) async fn get(api: &Api, call: &Call, names: &Names) -> Result<Arc<Ent
     if api.core.registrations.is_empty(&call.tenant) {
         return api.core.get(&call.query_scope(), entity.0, entity.1).await;
     }
-    api.core.get_everywhere(&call.query_scope(), entity, names, &call.caller()).await
+    // Boxed, as all that few requests need: a future is as large as the largest of what it may wait for.
+    Box::pin(api.core.get_everywhere(&call.query_scope(), entity, names, &call.caller())).await
 }
 
 async fn list(api: &Api, call: &Call) -> Result<Answer, Error> {
@@ -65,7 +66,7 @@ pub(super) async fn find(api: &Api, call: &Call, query: &EntityQuery, names: &Na
     if api.core.registrations.is_empty(&call.tenant) {
         return api.core.query(&call.query_scope(), query).await;
     }
-    api.core.query_everywhere(&call.query_scope(), query, names, &call.caller()).await
+    Box::pin(api.core.query_everywhere(&call.query_scope(), query, names, &call.caller())).await
 }
 
 pub(super) fn page_answer(page: &Page, selection: &Selection, format: Format) -> Result<Answer, Error> {
@@ -95,7 +96,10 @@ async fn create(api: &Api, call: &Call) -> Result<Answer, Error> {
 pub(super) async fn apply(api: &Api, call: &Call, mut operation: Operation) -> Result<Applied, Error> {
     operation.options = call.params.update_options();
     let scope = call.write_scope()?;
-    let mut results = apply_all(api, call, &scope, vec![operation]).await?;
+    if api.core.registrations.is_empty(&call.tenant) {
+        return api.core.apply_operation(scope, operation, call.cause()).await;
+    }
+    let mut results = Box::pin(apply_all(api, call, &scope, vec![operation])).await?;
     results.pop().unwrap_or_else(|| Err(Error::internal()))
 }
 
@@ -114,7 +118,7 @@ pub(super) async fn apply_all(
     };
     let mut results = api.core.apply(scope, operations, &call.cause()).await;
     if forwarded {
-        api.core.update_everywhere(scope, &updates, &mut results, &call.caller()).await?;
+        Box::pin(api.core.update_everywhere(scope, &updates, &mut results, &call.caller())).await?;
     }
     Ok(results)
 }

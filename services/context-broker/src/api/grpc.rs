@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     Core,
     query::Found,
-    update::{Applied, MeasureId, Operation, Write},
+    update::{Applied, BoxedWrite, MeasureId, Operation, Write},
 };
 
 /// Updates in one call.
@@ -122,7 +122,7 @@ fn current() -> RequestContext {
     RequestContext::current().unwrap_or_else(|| RequestContext::background("context-broker"))
 }
 
-fn write_of(update: v1::EntityUpdate, call: &RequestContext) -> Result<Write, Error> {
+fn write_of(update: v1::EntityUpdate, call: &RequestContext) -> Result<BoxedWrite, Error> {
     let bad = |error: String| Error::bad_request(error);
     let tenant = Tenant::from_header(Some(&update.tenant)).map_err(|error| bad(error.to_string()))?;
     let path = match update.service_path.as_str() {

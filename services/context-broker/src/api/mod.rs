@@ -31,6 +31,8 @@ use axum::{
 };
 use futures::future::BoxFuture;
 use http::Method;
+use ngsi::Error;
+use scope::Tenant;
 use service_kit::http::Handler;
 
 use crate::{Config, Core};
@@ -71,13 +73,17 @@ impl Handler for Api {
         Resource::of_path(path).map(Resource::template)
     }
 
-    fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
-        Box::pin(async move { handle(&self, request).await })
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(handle(self, request))
     }
 }
 
 async fn handle(api: &Api, request: Request) -> Response {
-    let observation = observed::Observation::begin(api, &request);
+    let tenant = match api.multiservice {
+        true => headers::tenant(request.headers()),
+        false => Ok(Tenant::default()),
+    };
+    let observation = observed::Observation::begin(api, &request, &tenant);
     let page = api.cors.as_ref().and_then(|cors| {
         let (resource, _) = Resource::find(request.uri().path()).ok()??;
         resource.is_ngsi().then(|| (cors, resource, cors.allowed(request.headers())))
@@ -87,49 +93,50 @@ async fn handle(api: &Api, request: Request) -> Response {
             cors.preflight(resource, origin)
         }
         Some((_, _, Some(origin))) => {
-            let mut response = answered(api, request).await;
+            let mut response = answered(api, request, tenant).await;
             cors::welcome(response.headers_mut(), origin);
             response
         }
-        _ => answered(api, request).await,
+        _ => answered(api, request, tenant).await,
     };
     observation.end(api, &response);
     response
 }
 
-async fn answered(api: &Api, request: Request) -> Response {
-    match answer(api, request).await {
+/// `tenant` is what `Fiware-Service` says: an error with it comes in its turn.
+async fn answered(api: &Api, request: Request, tenant: Result<Tenant, Error>) -> Response {
+    match answer(api, request, tenant).await {
         Ok(answer) => answer.into_response(),
         Err(refusal) => refusal,
     }
 }
 
-async fn answer(api: &Api, request: Request) -> Result<Answer, Response> {
-    let call = Call::read(api, request).await?;
+async fn answer(api: &Api, request: Request, tenant: Result<Tenant, Error>) -> Result<Answer, Response> {
+    let call = Call::read(api, request, tenant).await?;
     let answer = match call.resource {
         Resource::Version => Ok(version::version(api, &call)),
         Resource::EntryPoint => Ok(version::entry_point()),
-        Resource::Entities => entities::collection(api, &call).await,
+        Resource::Entities => Box::pin(entities::collection(api, &call)).await,
         Resource::Entity => entities::entity(api, &call).await,
         Resource::Attributes => attributes::all(api, &call).await,
         Resource::Attribute => attributes::one(api, &call).await,
         Resource::Value => values::value(api, &call).await,
-        Resource::Types => types::collection(api, &call).await,
-        Resource::Type => types::one(api, &call).await,
-        Resource::Subscriptions => subscriptions::collection(api, &call).await,
-        Resource::Subscription => subscriptions::one(api, &call).await,
-        Resource::BatchUpdate => batch::update(api, &call).await,
-        Resource::BatchQuery => batch::query(api, &call).await,
-        Resource::Notify => batch::notify(api, &call).await,
-        Resource::Registrations => registrations::collection(api, &call).await,
-        Resource::Registration => registrations::one(api, &call).await,
+        Resource::Types => Box::pin(types::collection(api, &call)).await,
+        Resource::Type => Box::pin(types::one(api, &call)).await,
+        Resource::Subscriptions => Box::pin(subscriptions::collection(api, &call)).await,
+        Resource::Subscription => Box::pin(subscriptions::one(api, &call)).await,
+        Resource::BatchUpdate => Box::pin(batch::update(api, &call)).await,
+        Resource::BatchQuery => Box::pin(batch::query(api, &call)).await,
+        Resource::Notify => Box::pin(batch::notify(api, &call)).await,
+        Resource::Registrations => Box::pin(registrations::collection(api, &call)).await,
+        Resource::Registration => Box::pin(registrations::one(api, &call)).await,
         Resource::AdminLog => Ok(admin::log(api, &call)),
         Resource::LogTrace => Ok(admin::trace(api, &call)),
         Resource::LogTraceLevels => Ok(admin::trace_levels(api, &call)),
         Resource::Semaphores => Ok(admin::semaphores()),
         Resource::AdminMetrics => admin::metrics(api, &call),
         Resource::Statistics => Ok(admin::statistics(api, &call)),
-        Resource::CacheStatistics => admin::cache_statistics(api, &call).await,
+        Resource::CacheStatistics => Box::pin(admin::cache_statistics(api, &call)).await,
     };
     answer.map_err(|error| error_response(&error))
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use axum::{body::HttpBody, extract::Request, response::Response};
 use http::{HeaderMap, Method, header};
+use ngsi::Error;
 use scope::Tenant;
 use tokio::time::Instant;
 
-use super::{Api, headers, resource::Resource};
+use super::{Api, resource::Resource};
 use crate::administration::{self, Payload, Transaction};
 
 /// A request from its head to its answer.
@@ -22,12 +23,12 @@ pub(super) struct Observation {
 }
 
 impl Observation {
-    pub(super) fn begin(api: &Api, request: &Request) -> Self {
+    pub(super) fn begin(api: &Api, request: &Request, tenant: &Result<Tenant, Error>) -> Self {
         let headers = request.headers();
         let resource = Resource::of_path(request.uri().path());
         let counted =
             api.core.administration.transactions.is_some() && resource != Some(Resource::AdminMetrics);
-        let place = counted.then(|| place(api, headers));
+        let place = counted.then(|| place(tenant, headers));
         Self {
             started: Instant::now(),
             resource,
@@ -72,9 +73,8 @@ impl Observation {
 }
 
 /// What the headers say, or the default: a request with bad ones counts too.
-fn place(api: &Api, headers: &HeaderMap) -> (Tenant, String) {
-    let tenant =
-        if api.multiservice { headers::tenant(headers).unwrap_or_default() } else { Tenant::default() };
+fn place(tenant: &Result<Tenant, Error>, headers: &HeaderMap) -> (Tenant, String) {
+    let tenant = tenant.as_ref().cloned().unwrap_or_default();
     let path = headers.get("fiware-servicepath").and_then(|value| value.to_str().ok()).unwrap_or_default();
     (tenant, path.to_owned())
 }
@@ -85,7 +85,8 @@ fn payload(headers: &HeaderMap) -> Payload {
     }
     let is_text = headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/"));
+        .and_then(|value| value.as_bytes().get(..5))
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(b"text/"));
     if is_text { Payload::Text } else { Payload::Json }
 }
 

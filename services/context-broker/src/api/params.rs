@@ -51,16 +51,16 @@ impl Params {
                 return Err(Error::bad_request("too many URI parameters"));
             }
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
+            let (name, mut value) = (decode(name)?, decode(value)?);
             // Scripts leave a blank or a line break at the end of a URL.
-            let value = value.trim_end();
+            value.truncate(value.trim_end().len());
             if value.is_empty() {
                 return Err(Error::bad_request(format!("Empty right-hand-side for URI param /{name}/")));
             }
-            if has_forbidden(&name, value) {
+            if has_forbidden(&name, &value) {
                 return Err(Error::bad_request("invalid character in URI parameter"));
             }
-            params.pairs.push((name, value.to_owned()));
+            params.pairs.push((name, value));
         }
         params.options = params.parse_options()?;
         params.check_pages()?;
@@ -240,6 +240,9 @@ pub(super) fn expression(text: Option<&str>, kind: QueryKind) -> Result<Option<E
 }
 
 fn decode(text: &str) -> Result<String, Error> {
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Ok(text.to_owned());
+    }
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced)
         .decode_utf8()

@@ -228,16 +228,6 @@ pub(super) fn check_characters(path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a path is that of an attribute's value, whatever its parts hold.
-pub(super) fn is_value(path: &str) -> bool {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let mut segments = path.split('/').skip(1);
-    let mut next =
-        |wanted: Option<&str>| segments.next().is_some_and(|own| wanted.is_none_or(|one| one == own));
-    let entity = next(Some("v2")) && next(Some("entities")) && next(None);
-    entity && next(Some("attrs")) && next(None) && next(Some("value")) && segments.next().is_none()
-}
-
 fn invalid_character() -> Error {
     Error::bad_request("invalid character in URI")
 }

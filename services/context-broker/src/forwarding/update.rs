@@ -110,7 +110,7 @@ impl Forwarding {
             some_taken |= result.as_ref().is_err_and(|error| error.word == ErrorWord::PartialUpdate);
             let entity_type = one.update.entity_type.clone().or_else(|| types[one.item].clone());
             if names.is_empty() {
-                let entity_type = entity_type.unwrap_or_default();
+                let entity_type = entity_type.unwrap_or_default().into();
                 *result = Ok(Applied { entity_type, version: 0, created: false, repeated: false });
             } else {
                 left.push((format!("{}-{}", one.update.id, entity_type.unwrap_or_default()), names));

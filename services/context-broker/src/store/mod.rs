@@ -37,7 +37,7 @@ use store::StoreError;
 use crate::{
     error::WriteError,
     subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
-    update::{Applied, Write},
+    update::{Applied, BoxedWrite},
 };
 
 pub(crate) use bulk::Bulk;
@@ -61,7 +61,7 @@ pub type WakeSlot = Arc<std::sync::OnceLock<Waker>>;
 #[async_trait]
 pub trait ContextStore: Send + Sync + 'static {
     /// Applies one operation as part of a group commit; when it returns, the change is durable and readable.
-    async fn apply(&self, write: Write) -> Result<Applied, WriteError>;
+    async fn apply(&self, write: BoxedWrite) -> Result<Applied, WriteError>;
 
     /// The entities with this id (and type, if given), oldest first.
     async fn find(

@@ -250,7 +250,7 @@ async fn a_measure_counts_once_however_often_it_is_sent(bench: Bench) {
 async fn an_id_alone_names_the_one_entity_that_has_it(bench: Bench) {
     let s = scope("t", "/");
     let plain = |n: i64| Operation::new(UpdateAction::Append, update("e", None, &[("a", json!(n))]));
-    assert_eq!(bench.write(&s, plain(1)).await.unwrap().entity_type, "Thing");
+    assert_eq!(&*bench.write(&s, plain(1)).await.unwrap().entity_type, "Thing");
     assert!(!bench.write(&s, plain(2)).await.unwrap().created);
     bench.write(&s, append("e", &[("a", json!(3))])).await.unwrap();
     assert_eq!(word(bench.write(&s, plain(4)).await), ErrorWord::TooManyResults);

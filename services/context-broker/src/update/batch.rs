@@ -1,7 +1,7 @@
 //! A batch of operations against the entities they touch: pure, the same for both stores. The store loads the entities
 //! under its locks, calls [`Batch::apply`] for each operation in order, and writes back what [`Batch::finish`] lists.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bus::Outgoing;
 use ngsi::{
@@ -10,7 +10,7 @@ use ngsi::{
 };
 use scope::{ServicePath, Tenant};
 
-use super::{Applied, GroupKey, MEASURE_IDS_KEPT, MeasureId, Stored, Write, event};
+use super::{Applied, GroupKey, GroupMap, MEASURE_IDS_KEPT, MeasureId, Stored, Write, event};
 
 /// One entity of a group while the batch runs.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub(crate) struct Plan {
 }
 
 pub(crate) struct Batch<'a> {
-    groups: HashMap<GroupKey, Vec<Slot>>,
+    groups: GroupMap<Vec<Slot>>,
     events: Vec<Outgoing>,
     causes: Vec<Option<MeasureId>>,
     /// Subscription epochs of the tenants at hand.
@@ -96,7 +96,7 @@ pub(crate) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     pub(crate) fn new(
-        groups: HashMap<GroupKey, Vec<Slot>>,
+        groups: GroupMap<Vec<Slot>>,
         epochs: &'a dyn Fn(&Tenant) -> i64,
         limits: Limits,
         now_us: i64,
@@ -113,7 +113,10 @@ impl<'a> Batch<'a> {
         let epoch = (self.epochs)(&write.scope.tenant);
         let key = write.key();
         let id = key.id.clone();
-        let slots = self.groups.entry(key.clone()).or_default();
+        let slots = match self.groups.get_mut(key) {
+            Some(slots) => slots,
+            None => self.groups.entry(key.clone()).or_default(),
+        };
         let index = target(slots, write, now_us)?;
         let slot = match index {
             Some(index) => &mut slots[index],
@@ -223,7 +226,7 @@ fn target(slots: &[Slot], write: &Write, now_us: i64) -> Result<Option<usize>, E
 fn repeated(stored: Option<&Stored>, measure_id: Option<&MeasureId>) -> Option<Applied> {
     let stored = stored?;
     stored.measures.contains(measure_id?).then(|| Applied {
-        entity_type: (*stored.entity.entity_type).to_owned(),
+        entity_type: stored.entity.entity_type.clone(),
         version: stored.entity.version,
         created: false,
         repeated: true,
@@ -250,9 +253,7 @@ pub(crate) fn remember(
 fn finished(outcome: &Outcome, version: i64, slot: &Slot, created: bool) -> Result<Applied, Error> {
     match &outcome.partial {
         Some(refused) => Err(refused.clone()),
-        None => {
-            Ok(Applied { entity_type: (*slot.entity_type).to_owned(), version, created, repeated: false })
-        }
+        None => Ok(Applied { entity_type: slot.entity_type.clone(), version, created, repeated: false }),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{
     cmp::Ordering,
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hash, Hasher},
+    collections::{HashMap, hash_map::RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
     sync::{Arc, LazyLock},
 };
 
@@ -44,6 +44,28 @@ impl Eq for GroupKey {}
 impl Hash for GroupKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
+    }
+}
+
+/// What is known of some groups.
+pub(crate) type GroupMap<V> = HashMap<GroupKey, V, BuildHasherDefault<Known>>;
+
+/// Hands on the hash that a key knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(u64);
+
+impl Hasher for Known {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // A key writes its hash alone.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
     }
 }
 

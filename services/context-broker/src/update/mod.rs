@@ -12,7 +12,7 @@ use service_kit::RequestContext;
 
 pub(crate) use batch::{Batch, Derived, Limits, Plan, PlannedRow, Slot, remember};
 pub(crate) use event::event_key;
-pub(crate) use key::GroupKey;
+pub(crate) use key::{GroupKey, GroupMap};
 
 /// Set by the sender of a measure: applied at most once for its entity.
 pub type MeasureId = [u8; 16];
@@ -59,10 +59,13 @@ pub struct Write {
     key: GroupKey,
 }
 
+/// It is handed on through several queues and futures.
+pub(crate) type BoxedWrite = Box<Write>;
+
 impl Write {
-    pub(crate) fn new(scope: Scope, operation: Operation, cause: RequestContext) -> Self {
+    pub(crate) fn new(scope: Scope, operation: Operation, cause: RequestContext) -> BoxedWrite {
         let key = GroupKey::new(scope.tenant.clone(), operation.update.id.as_str().into());
-        Self { scope, operation, cause, accepted_us: None, key }
+        Box::new(Self { scope, operation, cause, accepted_us: None, key })
     }
 
     /// What it may change.
@@ -82,7 +85,7 @@ impl Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The type of the entity, also when the request named none.
-    pub entity_type: String,
+    pub entity_type: Arc<str>,
     /// Of the entity after the change.
     pub version: i64,
     pub created: bool,

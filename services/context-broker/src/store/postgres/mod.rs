@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::WriteError,
     subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
-    update::{Applied, Limits, Write},
+    update::{Applied, BoxedWrite, Limits},
 };
 use writer::Writer;
 
@@ -87,7 +87,7 @@ impl PostgresStore {
 
 #[async_trait]
 impl ContextStore for PostgresStore {
-    async fn apply(&self, write: Write) -> Result<Applied, WriteError> {
+    async fn apply(&self, write: BoxedWrite) -> Result<Applied, WriteError> {
         self.commit.submit(write.key().even_hash(), write).await
     }
 

@@ -20,7 +20,7 @@ use crate::{
         WakeSlot,
         row::{COLUMNS, Row, encode_measures},
     },
-    update::{Applied, Batch, GroupKey, Limits, Plan, Slot, Write},
+    update::{Applied, Batch, BoxedWrite, GroupKey, GroupMap, Limits, Plan, Slot},
 };
 
 /// Tries of one batch.
@@ -36,18 +36,18 @@ pub(super) struct Writer {
 }
 
 type Results = Vec<Result<Applied, ngsi::Error>>;
-type Groups = HashMap<GroupKey, Vec<Slot>>;
+type Groups = GroupMap<Vec<Slot>>;
 /// Tenant, id, path, type.
 type RowKey<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 #[async_trait]
 impl BatchExecutor for Writer {
-    type Request = Write;
+    type Request = BoxedWrite;
     type Response = Applied;
     type Error = WriteError;
 
-    async fn execute(&self, batch: Vec<Write>) -> Vec<Result<Applied, WriteError>> {
-        let batch: Arc<[Write]> = batch.into();
+    async fn execute(&self, batch: Vec<BoxedWrite>) -> Vec<Result<Applied, WriteError>> {
+        let batch: Arc<[BoxedWrite]> = batch.into();
         let mut tries = 0;
         loop {
             tries += 1;
@@ -67,7 +67,7 @@ impl BatchExecutor for Writer {
     }
 }
 
-fn all(batch: &[Write], error: WriteError) -> Vec<Result<Applied, WriteError>> {
+fn all(batch: &[BoxedWrite], error: WriteError) -> Vec<Result<Applied, WriteError>> {
     vec![Err(error); batch.len()]
 }
 
@@ -84,7 +84,7 @@ impl<E: Into<StoreError>> From<E> for Failure {
 }
 
 impl Writer {
-    async fn commit(&self, batch: &Arc<[Write]>) -> Result<Results, Failure> {
+    async fn commit(&self, batch: &Arc<[BoxedWrite]>) -> Result<Results, Failure> {
         let mut transaction = self.pool.begin().await?;
         let reserved = reservations(batch);
         reserve(&mut transaction, &reserved).await?;
@@ -110,7 +110,7 @@ impl Writer {
 
     async fn plan(
         &self,
-        batch: Arc<[Write]>,
+        batch: Arc<[BoxedWrite]>,
         groups: Groups,
         epochs: HashMap<String, i64>,
         versions: Vec<i64>,
@@ -132,7 +132,7 @@ impl Writer {
 }
 
 /// The rows that operations may create.
-fn reservations(batch: &[Write]) -> BTreeSet<RowKey<'_>> {
+fn reservations(batch: &[BoxedWrite]) -> BTreeSet<RowKey<'_>> {
     let creating = batch.iter().filter(|write| write.operation.creates());
     creating
         .map(|write| {
@@ -184,7 +184,7 @@ async fn reserve(
 /// Locks all entities of the ids and paths at hand, in one order for all replicas.
 async fn lock(
     transaction: &mut Transaction<'_, Postgres>,
-    batch: &[Write],
+    batch: &[BoxedWrite],
     reserved: &BTreeSet<RowKey<'_>>,
 ) -> Result<Groups, StoreError> {
     let keys: BTreeSet<RowKey<'_>> = batch
@@ -212,7 +212,7 @@ async fn lock(
         // It was there when this transaction wanted to insert it, and deleted before it was locked.
         return Err(StoreError::Retry("a row went away".to_owned()));
     }
-    let mut groups = Groups::with_capacity(rows.len());
+    let mut groups = Groups::with_capacity_and_hasher(rows.len(), Default::default());
     for row in rows {
         let tenant = Tenant::from_header(Some(&row.tenant))
             .map_err(|_| StoreError::Internal(format!("entity {} has an unreadable tenant", row.id)))?;
@@ -232,7 +232,7 @@ async fn lock(
 /// Under the locks: the subscription epochs of the tenants at hand, and a version for each operation.
 async fn draw(
     transaction: &mut Transaction<'_, Postgres>,
-    batch: &[Write],
+    batch: &[BoxedWrite],
 ) -> Result<(HashMap<String, i64>, Vec<i64>), StoreError> {
     let tenants: BTreeSet<&str> = batch.iter().map(|write| write.scope.tenant.as_str()).collect();
     let rows: Vec<(Option<String>, i64)> = sqlx::query_as(

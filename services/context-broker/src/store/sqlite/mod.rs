@@ -46,7 +46,7 @@ use super::{
 use crate::{
     error::WriteError,
     subscription::{Known, StoredSubscription, SubscriptionChanges, SubscriptionId},
-    update::{Applied, Limits, Write},
+    update::{Applied, BoxedWrite, Limits},
 };
 use applier::{Applier, Relayed};
 use cache::EntityCache;
@@ -151,7 +151,7 @@ impl SqliteStore {
 
 #[async_trait]
 impl ContextStore for SqliteStore {
-    async fn apply(&self, write: Write) -> Result<Applied, WriteError> {
+    async fn apply(&self, write: BoxedWrite) -> Result<Applied, WriteError> {
         self.commit.submit(write).await
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Whoever reads rows first waits until what was committed before is in them ([`Overlay::settle`]).
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bus::Outgoing;
 use parking_lot::RwLock;
@@ -15,7 +15,7 @@ use scope::ServicePath;
 use store::StoreError;
 use tokio::sync::{Notify, watch};
 
-use crate::update::{GroupKey, Plan, Stored};
+use crate::update::{GroupKey, GroupMap, Plan, Stored};
 
 /// Beyond so many bytes of entities, about, writers wait for the applier.
 const MOST_BYTES: usize = 24 << 20;
@@ -52,7 +52,7 @@ struct Inner {
     events: Vec<Outgoing>,
 }
 
-type Groups = HashMap<GroupKey, Changed>;
+type Groups = GroupMap<Changed>;
 
 /// All entities of one id as they are now, and which of the rows are not.
 #[derive(Clone, Debug)]

@@ -1,11 +1,7 @@
 //! What a start finds: entries of the journal that are not in the rows yet, and events of an older program in the table that
 //! was the log before there was a journal.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use bus::{Appender, Entry, Journal};
 use ngsi::EntityText;
@@ -17,7 +13,7 @@ use store::{SqlitePools, StoreError};
 use super::{overlay::Overlay, packed::unpack, writer::LOAD};
 use crate::{
     store::decode,
-    update::{Derived, GroupKey, MeasureId, Plan, PlannedRow, Stored, remember},
+    update::{Derived, GroupKey, GroupMap, MeasureId, Plan, PlannedRow, Stored, remember},
 };
 
 /// Entries applied at once.
@@ -105,8 +101,8 @@ async fn load(
     pools: &SqlitePools,
     overlay: &Overlay,
     changes: &[Repeated],
-) -> Result<HashMap<GroupKey, Vec<Stored>>, StoreError> {
-    let mut groups: HashMap<GroupKey, Vec<Stored>> = HashMap::new();
+) -> Result<GroupMap<Vec<Stored>>, StoreError> {
+    let mut groups: GroupMap<Vec<Stored>> = GroupMap::default();
     let mut missing = Vec::new();
     for key in changes.iter().map(|change| change.key.clone()).collect::<BTreeSet<_>>() {
         match overlay.get(&key) {

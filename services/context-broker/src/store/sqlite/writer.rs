@@ -9,7 +9,7 @@
 //! not be written, what was planned upon it is not written either.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{VecDeque, hash_map::Entry},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     error::WriteError,
     store::{Bulk, WakeSlot},
-    update::{Applied, Batch, GroupKey, Limits, Plan, Slot, Stored, Write},
+    update::{Applied, Batch, BoxedWrite, GroupKey, GroupMap, Limits, Plan, Slot, Stored},
 };
 
 /// The rows of some ids.
@@ -66,7 +66,7 @@ pub(super) struct Writer {
 }
 
 type Results = Vec<Result<Applied, ngsi::Error>>;
-type Groups = HashMap<GroupKey, Vec<Slot>>;
+type Groups = GroupMap<Vec<Slot>>;
 
 /// Where the next batch begins.
 struct Front {
@@ -78,7 +78,7 @@ struct Front {
 }
 
 struct Ahead {
-    groups: HashMap<GroupKey, Arc<[Stored]>>,
+    groups: GroupMap<Arc<[Stored]>>,
     /// Of the newest change.
     version: i64,
     /// Whether it is in the overlay.
@@ -108,7 +108,7 @@ impl Writer {
         Self { parts, front: Mutex::new(Front { journal, ahead: VecDeque::new(), before: None }) }
     }
 
-    async fn commit(&self, batch: Vec<Write>) -> Result<Results, WriteError> {
+    async fn commit(&self, batch: Vec<BoxedWrite>) -> Result<Results, WriteError> {
         let Begun { planned, appending, before, done, published } = self.begin(batch).await?;
         let last = match appending {
             Some(appending) => Some(appending.durable().await),
@@ -147,7 +147,7 @@ impl Writer {
     }
 
     /// Plans a batch upon what is committed and what is about to be, and hands it to the journal.
-    async fn begin(&self, batch: Vec<Write>) -> Result<Begun, WriteError> {
+    async fn begin(&self, batch: Vec<BoxedWrite>) -> Result<Begun, WriteError> {
         let mut front = self.front.lock().await;
         let overlay = &self.parts.overlay;
         overlay.room().await?;
@@ -190,11 +190,11 @@ impl Writer {
     }
 
     /// The entities that the batch touches and that are in memory, and the names of the others.
-    fn known(&self, batch: &[Write], ahead: &VecDeque<Ahead>) -> (Groups, Vec<GroupKey>) {
+    fn known(&self, batch: &[BoxedWrite], ahead: &VecDeque<Ahead>) -> (Groups, Vec<GroupKey>) {
         let ahead = |key: &GroupKey| ahead.iter().rev().find_map(|ahead| ahead.groups.get(key).cloned());
-        let mut groups = Groups::with_capacity(batch.len());
+        let mut groups = Groups::with_capacity_and_hasher(batch.len(), Default::default());
         let mut missing = Vec::new();
-        for key in batch.iter().map(Write::key) {
+        for key in batch.iter().map(|write| write.key()) {
             let Entry::Vacant(place) = groups.entry(key.clone()) else { continue };
             let known = || self.parts.overlay.get(key).or_else(|| self.parts.cache.get(key));
             let slots = match ahead(key).or_else(known) {
@@ -228,7 +228,7 @@ impl Writer {
 
     async fn plan(
         &self,
-        batch: Vec<Write>,
+        batch: Vec<BoxedWrite>,
         groups: Groups,
         first_version: i64,
         now_us: i64,
@@ -239,13 +239,11 @@ impl Writer {
         let work = move || {
             let epoch_of = |tenant: &Tenant| epochs.read().get(tenant).copied().unwrap_or(0);
             let mut planned = Batch::new(groups, &epoch_of, limits, now_us);
-            let mut version = first_version - 1;
-            let mut apply = |write: &Write| {
-                version += 1;
-                planned.apply(write, version)
-            };
-            let results = batch.iter().map(&mut apply).collect();
-            Planned { results, plan: planned.finish(), last_version: version, now_us }
+            let versions = first_version..;
+            let results = batch.iter().zip(versions).map(|(write, version)| planned.apply(write, version));
+            let results: Results = results.collect();
+            let last_version = first_version - 1 + i64::try_from(results.len()).unwrap_or(0);
+            Planned { results, plan: planned.finish(), last_version, now_us }
         };
         if size <= INLINE_BATCH {
             return Ok(work());
@@ -256,11 +254,11 @@ impl Writer {
 
 #[async_trait]
 impl BatchExecutor for Writer {
-    type Request = Write;
+    type Request = BoxedWrite;
     type Response = Applied;
     type Error = WriteError;
 
-    async fn execute(&self, batch: Vec<Write>) -> Vec<Result<Applied, WriteError>> {
+    async fn execute(&self, batch: Vec<BoxedWrite>) -> Vec<Result<Applied, WriteError>> {
         let size = batch.len();
         match self.commit(batch).await {
             Ok(results) => results.into_iter().map(|result| result.map_err(WriteError::from)).collect(),
