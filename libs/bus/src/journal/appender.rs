@@ -117,7 +117,7 @@ impl Appender {
     pub fn append<'a>(
         &mut self,
         time_us: i64,
-        entries: impl ExactSizeIterator<Item = (&'a Outgoing, &'a [u8])>,
+        entries: impl ExactSizeIterator<Item = (&'a Outgoing, &'a [u8])> + Clone,
     ) -> Result<Appending, AppendError> {
         let first = self.next;
         let next = first.saturating_add(i64::try_from(entries.len()).unwrap_or(i64::MAX));

@@ -34,9 +34,10 @@ pub(super) struct Frame {
 pub(super) fn encode<'a>(
     first: i64,
     time_us: i64,
-    entries: impl ExactSizeIterator<Item = (&'a Outgoing, &'a [u8])>,
+    entries: impl ExactSizeIterator<Item = (&'a Outgoing, &'a [u8])> + Clone,
 ) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(entries.len() * 1024);
+    let bytes: usize = entries.clone().map(|(record, note)| size(record, note)).sum();
+    let mut frame = Vec::with_capacity(HEADER + BODY_HEADER + bytes);
     frame.put_bytes(0, HEADER);
     frame.put_i64_le(first);
     frame.put_i64_le(time_us);
@@ -53,6 +54,12 @@ pub(super) fn encode<'a>(
         }
     }
     frame
+}
+
+/// Bytes of an entry.
+fn size(record: &Outgoing, note: &[u8]) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| 8 + name.len() + value.len()).sum();
+    20 + record.tenant.as_str().len() + record.key.len() + record.payload.len() + note.len() + headers
 }
 
 fn put(frame: &mut Vec<u8>, text: &[u8]) {
@@ -156,6 +163,7 @@ mod tests {
             (seed, place) in (any::<u64>(), any::<u64>()),
         ) {
             let mut frame = encode(first, time_us, entries.iter().map(|(record, note)| (record, &**note)));
+            prop_assert_eq!(frame.len(), frame.capacity(), "room for all of it from the beginning");
             seal(&mut frame, seed, place);
             let (length, check) = header(&frame).unwrap();
             let body = Bytes::from(frame).slice(HEADER..);
