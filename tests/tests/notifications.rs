@@ -117,11 +117,13 @@ async fn a_change_that_kafka_brings_again_after_all_brokers_died_is_told_once() 
     is_told(&receiver, 1).await;
 
     let database = sqlx::PgPool::connect(cluster.postgres.url()).await.unwrap();
-    let waiting = || async {
-        let rows = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM context_broker.bus_log");
-        let rows = rows.fetch_one(&database).await.unwrap();
+    let rows_of = async |statement: &'static str| {
+        let rows = sqlx::query_scalar::<_, i64>(statement).fetch_one(&database).await.unwrap();
         (rows == 0).then_some(()).ok_or(format!("{rows} rows"))
     };
+    let waiting = || rows_of("SELECT count(*) FROM context_broker.bus_log");
+    // What is told and not yet settled when a broker is killed is told again, and rightly.
+    let unsettled = || rows_of("SELECT count(*) FROM context_broker.pending_delivery");
     until("what is to be relayed is gone", SOON, waiting).await;
     let keep = "CREATE FUNCTION context_broker.keep() RETURNS trigger LANGUAGE plpgsql \
         AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$; \
@@ -129,6 +131,7 @@ async fn a_change_that_kafka_brings_again_after_all_brokers_died_is_told_once() 
     sqlx::raw_sql(keep).execute(&database).await.unwrap();
     change(2).await;
     is_told(&receiver, 2).await;
+    until("what was told is settled", SOON, unsettled).await;
     for member in &mut cluster.members {
         member.kill9();
     }
