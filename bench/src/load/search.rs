@@ -37,9 +37,9 @@ pub struct Capacity {
     pub load_average: f64,
 }
 
-/// Steps down from what the closed loop reached; each is a tenth lower than the one before.
-const STEP_DOWN: f64 = 0.9;
-const MOST_STEPS: u32 = 12;
+/// Steps down from what the closed loop reached; each is a twentieth lower than the one before.
+const STEP_DOWN: f64 = 0.95;
+const MOST_STEPS: u32 = 24;
 
 /// Finds the highest constant rate whose p99 stays under the limit, then measures at a share of it.
 pub fn capacity(target: Target, requests: &Requests, effort: &Effort, server: &Server) -> Result<Capacity> {
