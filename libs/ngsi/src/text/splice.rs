@@ -61,13 +61,13 @@ fn is_local((name, update): (&String, &crate::AttributeUpdate)) -> bool {
 }
 
 /// The attributes that a request names, as far as they exist.
-struct Concerned {
+struct Concerned<'a> {
     attributes: Attributes,
     /// Where the text has their values, in its order.
-    places: Vec<(String, Range<usize>)>,
+    places: Vec<(&'a str, Range<usize>)>,
 }
 
-fn concerned(entity: &EntityText, request: &EntityUpdate) -> Option<Concerned> {
+fn concerned<'a>(entity: &EntityText, request: &'a EntityUpdate) -> Option<Concerned<'a>> {
     let named = request.attributes.len();
     let mut attributes = Attributes::with_capacity(named);
     let mut places = Vec::with_capacity(named);
@@ -75,13 +75,13 @@ fn concerned(entity: &EntityText, request: &EntityUpdate) -> Option<Concerned> {
     walk(text, |member| {
         // An escaped key is none of the request's names.
         let name = from_utf8(member.key).ok()?;
-        if request.attributes.contains_key(name) {
+        if let Some((name, _)) = request.attributes.get_key_value(name) {
             let attribute: Attribute = serde_json::from_slice(member.value).ok()?;
             if is_location_type(&attribute.attribute_type) {
                 return None;
             }
-            places.push((name.to_owned(), member.place..member.place + member.value.len()));
-            attributes.insert(name.to_owned(), attribute);
+            places.push((name.as_str(), member.place..member.place + member.value.len()));
+            attributes.insert(name.clone(), attribute);
         }
         Some(())
     })?;
@@ -91,13 +91,13 @@ fn concerned(entity: &EntityText, request: &EntityUpdate) -> Option<Concerned> {
 /// The text with those of `attributes` that were `updated`, where `places` says or else at its end.
 fn splice(
     text: &[u8],
-    places: &[(String, Range<usize>)],
+    places: &[(&str, Range<usize>)],
     attributes: &Attributes,
     updated: &[String],
 ) -> Option<Bytes> {
     let mut out = Vec::with_capacity(text.len() + 128 * updated.len());
     let mut copied = 0;
-    let changed = places.iter().filter(|(name, _)| updated.contains(name));
+    let changed = places.iter().filter(|(name, _)| updated.iter().any(|one| one == name));
     for (name, value) in changed {
         out.extend_from_slice(text.get(copied..value.start)?);
         write_value(&mut out, name, attributes)?;

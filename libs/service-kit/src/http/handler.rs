@@ -56,7 +56,11 @@ impl Guarded {
 /// As a router says it: also where there is no body, and of the body that `HEAD` leaves out.
 fn say_length(headers: &mut HeaderMap, length: Option<u64>) {
     if let Some(length) = length {
-        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+        let value = || match length {
+            0 => HeaderValue::from_static("0"),
+            _ => HeaderValue::from(length),
+        };
+        headers.entry(header::CONTENT_LENGTH).or_insert_with(value);
     }
 }
 

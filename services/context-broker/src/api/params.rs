@@ -1,5 +1,7 @@
 //! Query parameters (ngsi-v2.md 2 and 7).
 
+use std::borrow::Cow;
+
 use ngsi::{
     Error,
     geo::GeoQuery,
@@ -39,7 +41,7 @@ const OPTIONS: [&str; 18] = [
 /// The decoded parameters of a URL.
 #[derive(Debug, Default)]
 pub(super) struct Params {
-    pairs: Vec<(String, String)>,
+    pairs: Vec<(Cow<'static, str>, String)>,
     options: Vec<&'static str>,
 }
 
@@ -51,7 +53,7 @@ impl Params {
                 return Err(Error::bad_request("too many URI parameters"));
             }
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let (name, mut value) = (decode(name)?, decode(value)?);
+            let (name, mut value) = (decode_name(name)?, decode(value)?);
             // Scripts leave a blank or a line break at the end of a URL.
             value.truncate(value.trim_end().len());
             if value.is_empty() {
@@ -237,6 +239,15 @@ fn pattern(text: Option<&str>, name: &str) -> Result<Option<Pattern>, Error> {
 
 pub(super) fn expression(text: Option<&str>, kind: QueryKind) -> Result<Option<Expression>, Error> {
     text.map(|text| Expression::parse(text, kind)).transpose()
+}
+
+/// The names that most requests have are not copied.
+fn decode_name(text: &str) -> Result<Cow<'static, str>, Error> {
+    const USUAL: [&str; 6] = ["type", "options", "attrs", "limit", "offset", "q"];
+    match USUAL.into_iter().find(|usual| *usual == text) {
+        Some(usual) => Ok(Cow::Borrowed(usual)),
+        None => decode(text).map(Cow::Owned),
+    }
 }
 
 fn decode(text: &str) -> Result<String, Error> {
