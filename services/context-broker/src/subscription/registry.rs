@@ -92,12 +92,14 @@ impl Registry {
     ) -> Result<SubscriptionView, Error> {
         let stored = self.stored(tenant, id).await?;
         let key = SubscriptionKey { tenant: tenant.clone(), id: id.clone() };
+        // The backlog first: what it says was tried, the state, read later, gives the reason for.
+        let backlog = match with_health {
+            true => self.deliveries.backlog(tenant, Some(id)).await.map_err(answer_of_store)?,
+            false => Vec::new(),
+        };
         let state = self.deliveries.state(&key).await.map_err(answer_of_store)?;
         let mut view = view(stored, &state)?;
-        if with_health {
-            let backlog = self.deliveries.backlog(tenant, Some(id)).await.map_err(answer_of_store)?;
-            view.health = Some(health(&state, backlog.first().map(|(_, backlog)| *backlog)));
-        }
+        view.health = with_health.then(|| health(&state, backlog.first().map(|(_, backlog)| *backlog)));
         Ok(view)
     }
 
@@ -111,15 +113,15 @@ impl Registry {
         let page = self.store.subscription_page(tenant, path, page.offset, page.limit).await;
         let (stored, total) = page.map_err(answer_of_store)?;
         let ids: Vec<SubscriptionId> = stored.iter().map(|one| one.id.clone()).collect();
-        let states = self.deliveries.states(tenant, &ids).await.map_err(answer_of_store)?;
-        let states: HashMap<SubscriptionId, DeliveryState> =
-            states.into_iter().map(|(key, state)| (key.id, state)).collect();
         let backlogs: HashMap<SubscriptionKey, Backlog> = match with_health {
             true => {
                 self.deliveries.backlog(tenant, None).await.map_err(answer_of_store)?.into_iter().collect()
             }
             false => HashMap::new(),
         };
+        let states = self.deliveries.states(tenant, &ids).await.map_err(answer_of_store)?;
+        let states: HashMap<SubscriptionId, DeliveryState> =
+            states.into_iter().map(|(key, state)| (key.id, state)).collect();
         let nothing = DeliveryState::default();
         let views = stored.into_iter().map(|one| {
             let state = states.get(&one.id).unwrap_or(&nothing);
