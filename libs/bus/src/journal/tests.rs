@@ -206,6 +206,37 @@ async fn the_file_of_a_forgotten_segment_becomes_the_next_but_one() {
     assert_eq!(texts(&reopened, first).len(), all.len());
 }
 
+/// A copy of the folder is what a kill leaves: with files given up, in the making, or used again.
+#[tokio::test]
+async fn a_kill_while_files_are_used_again_loses_nothing() {
+    let mut dir = tempfile::tempdir().unwrap();
+    let (mut journal, mut appender) = Journal::open(dir.path(), 0).unwrap();
+    let large = "x".repeat(1 << 20);
+    let (mut last, mut spares) = (0, 0);
+    for kill in 0..9 {
+        for _ in 0..4 + 5 * kill % 11 {
+            last = append(&mut appender, &[&large, "small"]).await;
+            journal.set_floor(last);
+            journal.forget_below_floor().unwrap();
+        }
+        let left = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            // It may get another name meanwhile, which does not happen to segments.
+            if let Err(error) = fs::copy(&path, left.path().join(path.file_name().unwrap())) {
+                assert!(path.extension().is_none(), "{error}");
+            }
+        }
+        spares += usize::from(left.path().join("spare").exists());
+        (journal, appender) = Journal::open(left.path(), 0).unwrap();
+        dir = left;
+        let first = journal.first();
+        let found: Vec<i64> = texts(&journal, first).into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(found, (first..=last).collect::<Vec<_>>(), "after kill {kill}");
+    }
+    assert!(spares > 0, "no file was given up");
+}
+
 #[tokio::test]
 async fn damage_that_no_kill_leaves_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
