@@ -147,7 +147,7 @@ struct Open {
     /// Where the next frame goes.
     place: u64,
     /// Up to here the file is as long, durably, and holds nothing that passes for a frame: zeros, or what another segment held.
-    zeroed: u64,
+    ready: u64,
 }
 
 impl Active {
@@ -200,16 +200,16 @@ impl Active {
         }
         let Some(open) = &mut self.file else { return Ok(()) };
         let end = open.place + length;
-        if end > open.zeroed {
+        if end > open.ready {
             // Where a segment is full the next frame goes to another.
-            let zeroed = (end + AHEAD).min(SEGMENT_BYTES).max(end);
+            let ready = (end + AHEAD).min(SEGMENT_BYTES).max(end);
             // Behind the end there may be what was left of a write that failed: all of it becomes zeros.
-            let zeros = vec![0; usize::try_from(zeroed - open.place).unwrap_or_default()];
+            let zeros = vec![0; usize::try_from(ready - open.place).unwrap_or_default()];
             open.file
                 .write_all_at(&zeros, open.place)
                 .and_then(|()| open.file.sync_data())
                 .map_err(failed)?;
-            open.zeroed = zeroed;
+            open.ready = ready;
         }
         if open.place > SEGMENT_BYTES / 2 {
             self.ahead.make(&dir, SEGMENT_BYTES + BEYOND);
@@ -219,7 +219,7 @@ impl Active {
 
     /// Begins a segment. One that this process did not begin is left as it is, so that its end is never written over.
     fn begin(&mut self, job: &Job) -> io::Result<()> {
-        if let Some(full) = self.file.take().filter(|full| full.zeroed > full.place) {
+        if let Some(full) = self.file.take().filter(|full| full.ready > full.place) {
             // Gives back the zeros; whoever reads it stops at the last frame anyway.
             full.file.set_len(full.place).ok();
         }
@@ -230,13 +230,13 @@ impl Active {
             std::fs::remove_file(&path)?;
         }
         let seed = rand::random();
-        let (file, zeroed) = match self.ahead.take(&self.shared.dir, &path, job.first, seed) {
+        let (file, ready) = match self.ahead.take(&self.shared.dir, &path, job.first, seed) {
             Some(ready) => ready,
             None => (segment::create(&path, job.first, seed)?, segment::START),
         };
         let begun = Segment::new(path, job.first, job.time_us);
         self.shared.state.lock().segments.insert(job.first, begun);
-        self.file = Some(Open { file, seed, place: segment::START, zeroed });
+        self.file = Some(Open { file, seed, place: segment::START, ready });
         Ok(())
     }
 }
