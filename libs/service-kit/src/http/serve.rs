@@ -14,7 +14,11 @@ use tokio::{
 };
 
 use super::{
-    Handler, HttpListener, handler::Guarded, observe::ListenerLabels, observed, request_line::RequestLine,
+    Handler, HttpListener,
+    handler::Guarded,
+    observe::ListenerLabels,
+    observed,
+    request_line::{RequestLine, Requests},
 };
 use crate::Tasks;
 
@@ -90,6 +94,23 @@ impl<S> HyperService for S where
 {
 }
 
+/// Tells a connection of its requests before they are answered.
+struct Announced<S> {
+    service: S,
+    requests: Requests,
+}
+
+impl<S: HyperService> Service<Request<Incoming>> for Announced<S> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.requests.begin(&request);
+        self.service.call(request)
+    }
+}
+
 struct ConnectionServer<S> {
     service: S,
     builder: Builder<TokioExecutor>,
@@ -136,8 +157,10 @@ impl<S: HyperService> ConnectionServer<S> {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let patience = Duration::from_millis(self.listener.limits.head_timeout_ms);
-        let stream = TokioIo::new(RequestLine::new(stream, patience));
-        let connection = self.builder.serve_connection(stream, self.service.clone()).into_owned();
+        let requests = Requests::default();
+        let stream = TokioIo::new(RequestLine::new(stream, requests.clone(), patience));
+        let service = Announced { service: self.service.clone(), requests };
+        let connection = self.builder.serve_connection(stream, service).into_owned();
         let watched = graceful.watch(connection);
         let open = metrics.connections.get_or_create(&self.labels).clone();
         open.inc();
