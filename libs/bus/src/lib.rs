@@ -24,7 +24,7 @@ mod waker;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, Retention};
 pub use journal::{AppendError, Appender, Appending, Entry, Journal};
-pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls, check_login};
+pub use kafka::{KafkaBus, KafkaConfig, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls};
 pub use outbox::OutboxDb;
 pub use record::{Batch, Header, Outgoing, Record, header};
 pub use waker::Waker;

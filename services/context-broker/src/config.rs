@@ -121,6 +121,10 @@ pub struct NotificationConfig {
     /// What it is sealed with: base64 of 32 bytes, the same for all replicas. Empty: a key of the process's own, so that a
     /// notification that outlives the process goes without it.
     pub token_key: Secret,
+    /// `gauge:stepDelay:maxInterval`: how updates with `options=flowControl` wait until less is due to receivers; empty: not.
+    pub flow_control: String,
+    /// How many notifications may wait, by the account of flow control.
+    pub flow_control_queue: u32,
     /// Whether templates of custom notifications are filled; if not, they are sent as plain ones.
     pub custom: bool,
 }
@@ -187,6 +191,8 @@ impl Default for NotificationConfig {
             max_message_bytes: 8 * 1024 * 1024,
             token_lifetime_s: 300,
             token_key: Secret::default(),
+            flow_control: String::new(),
+            flow_control_queue: 1_000,
             custom: true,
         }
     }

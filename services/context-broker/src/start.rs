@@ -19,7 +19,9 @@ use crate::{
     core::Changes,
     forwarding::Forwarding,
     metrics::BrokerMetrics,
-    notification::{self, DeliveryOptions, NOTIFIER_GROUP, OwnHistory, SenderOptions, TlsOptions, Trust},
+    notification::{
+        self, DeliveryOptions, FlowControl, NOTIFIER_GROUP, OwnHistory, SenderOptions, TlsOptions, Trust,
+    },
     quota::Quotas,
     registration::Registrations,
     stores,
@@ -71,6 +73,11 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started, StartError> {
 
 /// Everything but the listeners.
 pub(crate) async fn assemble(config: &Config, deps: &Deps, tasks: &Tasks) -> Result<Core, StartError> {
+    let flow = &config.notification.flow_control;
+    if !flow.is_empty() && FlowControl::parse(flow).is_none() {
+        let wanted = "context-broker.notification.flow_control is not of the form gauge:stepDelay:maxInterval (0 to 1, ms, ms)";
+        return Err(StartError::Config(wanted.to_owned()));
+    }
     let quotas = Quotas::new(&config.quotas, deps.soft_state.clone()).map_err(StartError::Config)?;
     let metrics = BrokerMetrics::register(&deps.metrics);
     let stores = stores::open(config, deps, &metrics, tasks).await?;

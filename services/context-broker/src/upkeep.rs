@@ -103,7 +103,7 @@ impl Upkeep {
 
     /// Tells how much waits, and drops what is beyond the bounds.
     async fn look_at_backlogs(&self, now_us: i64) -> Result<(), StoreError> {
-        let waiting = self.registry.deliveries.pending().await?;
+        let waiting = self.registry.deliveries.pending(u64::MAX).await?;
         self.metrics.pending(waiting);
         self.tell_backlogs(waiting).await?;
         if waiting > 0 {

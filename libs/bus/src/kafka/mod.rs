@@ -20,7 +20,7 @@ mod source;
 mod topics;
 
 pub use config::KafkaConfig;
-pub use sink::{KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls, check_login};
+pub use sink::{KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls};
 
 use std::{sync::Arc, time::Duration};
 

@@ -134,6 +134,11 @@ impl Call {
         }
     }
 
+    /// Whether the answer waits until less is due to receivers.
+    pub(super) fn controls_flow(&self) -> bool {
+        self.method != Method::GET && self.params.option("flowControl")
+    }
+
     /// Where a write goes: one path without wildcard, the root if none is named.
     pub(super) fn write_scope(&self) -> Result<Scope, Error> {
         let path = match self.service_paths.as_deref() {

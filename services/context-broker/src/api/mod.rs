@@ -35,7 +35,10 @@ use ngsi::Error;
 use scope::Tenant;
 use service_kit::http::Handler;
 
-use crate::{Config, Core};
+use crate::{
+    Config, Core,
+    notification::{Flow, FlowControl},
+};
 use answer::{Answer, error_response};
 use call::Call;
 use cors::Cors;
@@ -54,10 +57,18 @@ pub(crate) struct Api {
     multiservice: bool,
     started_us: i64,
     cors: Option<Cors>,
+    /// Of updates with `flowControl`.
+    flow: Option<Flow>,
 }
 
 /// The REST API (NGSIv2).
 pub fn handler(core: Core, config: &Config) -> Arc<dyn Handler> {
+    let flow = FlowControl::parse(&config.notification.flow_control).map(|control| {
+        // A request that takes longer than it may would be answered with an error.
+        let at_most = Duration::from_millis(config.http.request_timeout_ms) * 9 / 10;
+        let (registry, bus) = (core.subscriptions.clone(), core.changes.bus.clone());
+        Flow::new(control, config.notification.flow_control_queue, at_most, registry, bus)
+    });
     Arc::new(Api {
         started_us: core.now_us(),
         core,
@@ -65,6 +76,7 @@ pub fn handler(core: Core, config: &Config) -> Arc<dyn Handler> {
         body_idle: config.http.body_idle_timeout(),
         multiservice: config.multiservice,
         cors: Cors::new(&config.administration.cors_origin, config.administration.cors_max_age_s),
+        flow,
     })
 }
 
@@ -113,30 +125,45 @@ async fn answered(api: &Api, request: Request, tenant: Result<Tenant, Error>) ->
 
 async fn answer(api: &Api, request: Request, tenant: Result<Tenant, Error>) -> Result<Answer, Response> {
     let call = Call::read(api, request, tenant).await?;
+    let Some(flow) = api.flow.as_ref().filter(|_| call.controls_flow()) else {
+        return dispatch(api, &call).await;
+    };
+    Box::pin(async {
+        let target = flow.target().await;
+        let answer = dispatch(api, &call).await?;
+        if let Some(target) = target {
+            flow.drained(target).await;
+        }
+        Ok(answer)
+    })
+    .await
+}
+
+async fn dispatch(api: &Api, call: &Call) -> Result<Answer, Response> {
     let answer = match call.resource {
-        Resource::Version => Ok(version::version(api, &call)),
+        Resource::Version => Ok(version::version(api, call)),
         Resource::EntryPoint => Ok(version::entry_point()),
-        Resource::Entities => Box::pin(entities::collection(api, &call)).await,
-        Resource::Entity => entities::entity(api, &call).await,
-        Resource::Attributes => attributes::all(api, &call).await,
-        Resource::Attribute => attributes::one(api, &call).await,
-        Resource::Value => values::value(api, &call).await,
-        Resource::Types => Box::pin(types::collection(api, &call)).await,
-        Resource::Type => Box::pin(types::one(api, &call)).await,
-        Resource::Subscriptions => Box::pin(subscriptions::collection(api, &call)).await,
-        Resource::Subscription => Box::pin(subscriptions::one(api, &call)).await,
-        Resource::BatchUpdate => Box::pin(batch::update(api, &call)).await,
-        Resource::BatchQuery => Box::pin(batch::query(api, &call)).await,
-        Resource::Notify => Box::pin(batch::notify(api, &call)).await,
-        Resource::Registrations => Box::pin(registrations::collection(api, &call)).await,
-        Resource::Registration => Box::pin(registrations::one(api, &call)).await,
-        Resource::AdminLog => Ok(admin::log(api, &call)),
-        Resource::LogTrace => Ok(admin::trace(api, &call)),
-        Resource::LogTraceLevels => Ok(admin::trace_levels(api, &call)),
+        Resource::Entities => Box::pin(entities::collection(api, call)).await,
+        Resource::Entity => entities::entity(api, call).await,
+        Resource::Attributes => attributes::all(api, call).await,
+        Resource::Attribute => attributes::one(api, call).await,
+        Resource::Value => values::value(api, call).await,
+        Resource::Types => Box::pin(types::collection(api, call)).await,
+        Resource::Type => Box::pin(types::one(api, call)).await,
+        Resource::Subscriptions => Box::pin(subscriptions::collection(api, call)).await,
+        Resource::Subscription => Box::pin(subscriptions::one(api, call)).await,
+        Resource::BatchUpdate => Box::pin(batch::update(api, call)).await,
+        Resource::BatchQuery => Box::pin(batch::query(api, call)).await,
+        Resource::Notify => Box::pin(batch::notify(api, call)).await,
+        Resource::Registrations => Box::pin(registrations::collection(api, call)).await,
+        Resource::Registration => Box::pin(registrations::one(api, call)).await,
+        Resource::AdminLog => Ok(admin::log(api, call)),
+        Resource::LogTrace => Ok(admin::trace(api, call)),
+        Resource::LogTraceLevels => Ok(admin::trace_levels(api, call)),
         Resource::Semaphores => Ok(admin::semaphores()),
-        Resource::AdminMetrics => admin::metrics(api, &call),
-        Resource::Statistics => Ok(admin::statistics(api, &call)),
-        Resource::CacheStatistics => Box::pin(admin::cache_statistics(api, &call)).await,
+        Resource::AdminMetrics => admin::metrics(api, call),
+        Resource::Statistics => Ok(admin::statistics(api, call)),
+        Resource::CacheStatistics => Box::pin(admin::cache_statistics(api, call)).await,
     };
     answer.map_err(|error| error_response(&error))
 }

@@ -3,10 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bus::{BusError, KafkaSink, SinkCluster, SinkLogin, SinkRecord, SinkTls};
-use ngsi::{
-    Error,
-    subscription::{KafkaTarget, SaslMechanism, SecurityProtocol, Target, Transport},
-};
+use ngsi::subscription::{KafkaTarget, SaslMechanism, SecurityProtocol, Target, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -101,12 +98,6 @@ fn kafka(target: &Target) -> Option<&KafkaTarget> {
 fn ways(kafka: &KafkaTarget) -> Option<(SaslMechanism, SecurityProtocol)> {
     kafka.login.as_ref()?;
     Some((kafka.sasl_mechanism?, kafka.security_protocol.unwrap_or(SecurityProtocol::SaslSsl)))
-}
-
-/// Refuses a login that the Kafka library of this build has no means for: such a notification could never be sent.
-pub(crate) fn check_login(target: &Target) -> Result<(), Error> {
-    let Some((mechanism, protocol)) = kafka(target).and_then(ways) else { return Ok(()) };
-    bus::check_login(mechanism.as_str(), protocol.as_str()).map_err(Error::not_implemented)
 }
 
 #[cfg(test)]

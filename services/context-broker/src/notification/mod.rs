@@ -17,6 +17,7 @@ mod client;
 mod completion;
 mod delivery;
 mod endpoint;
+mod flow;
 mod history;
 mod immediate;
 mod kafka;
@@ -39,7 +40,7 @@ use service_kit::Tasks;
 use tokio::sync::Semaphore;
 
 pub use delivery::DeliveryOptions;
-pub(crate) use kafka::check_login;
+pub(crate) use flow::{Flow, FlowControl};
 pub(crate) use notifier::Notifier;
 pub(crate) use own_history::OwnHistory;
 pub use pending::SubscriptionKey;

@@ -130,6 +130,24 @@ mod tests {
     }
 
     #[test]
+    fn the_queue_of_the_first_pool_counts_for_flow_control() {
+        let key = "context-broker.notification.";
+        for (mode, expected) in [
+            ("threadpool:60000:40,gold:100:2", vec!["mode=durable", "flow_control_queue=60000"]),
+            ("threadpool", vec!["mode=durable"]),
+            ("persistent", vec!["mode=durable"]),
+            ("transient", vec!["mode=transient"]),
+        ] {
+            let found =
+                read(&format!("-notificationMode {mode} -notifFlowControl 0.3:500:20000"), &[]).unwrap();
+            let mut expected: Vec<_> =
+                expected.into_iter().map(|setting| format!("{key}{setting}")).collect();
+            expected.push(format!("{key}flow_control=0.3:500:20000"));
+            assert_eq!(found.settings, expected, "{mode}");
+        }
+    }
+
+    #[test]
     fn a_flag_wins_over_its_variable() {
         let found = read("-corsMaxAge 5", &[("ORION_CORS_MAX_AGE", "9"), ("PATH", "/bin")]).unwrap();
         let key = "context-broker.administration.cors_max_age_s";
@@ -178,6 +196,10 @@ mod tests {
             ("-notificationMode bogus", "-notificationMode is not a notification mode"),
             ("-notificationMode threadpool:x:1", "-notificationMode is not a notification mode"),
             ("-notificationMode threadpool:1:1,2:2", "-notificationMode is not a notification mode"),
+            (
+                "-notifFlowControl 2:1:1",
+                "-notifFlowControl is not of the form gauge:stepDelay:maxInterval (0 to 1, ms, ms)",
+            ),
             ("-localIp here", "-localIp is not an IP address"),
             ("-inReqPayloadMaxSize -5", "-inReqPayloadMaxSize is not a number"),
             ("-https", "-https is not served: requests would be read in the clear; let a gateway end TLS"),

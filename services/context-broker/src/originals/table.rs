@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use service_kit::telemetry::LogLevel;
 
+use crate::notification::FlowControl;
+
 pub(super) struct Flag {
     /// Without its dash.
     pub(super) name: &'static str,
@@ -22,6 +24,8 @@ pub(super) enum Kind {
     Level,
     /// Of notifications.
     Mode,
+    /// Of updates.
+    Flow,
     Text,
 }
 
@@ -36,6 +40,10 @@ impl Kind {
             Self::Address => ok(value.parse::<IpAddr>().is_ok(), "an IP address"),
             Self::Level => ok(LogLevel::parse(value).is_some(), "a log level"),
             Self::Mode => ok(is_mode(value), "a notification mode"),
+            Self::Flow => ok(
+                FlowControl::parse(value).is_some(),
+                "of the form gauge:stepDelay:maxInterval (0 to 1, ms, ms)",
+            ),
         }
     }
 }
@@ -56,7 +64,7 @@ pub(super) enum Meaning {
     Unsafe(&'static str),
 }
 
-use Kind::{Address, Level, Mode, Number, Port, Switch, Text};
+use Kind::{Address, Flow, Level, Mode, Number, Port, Switch, Text};
 use Meaning::{AsHere, Becomes, Nothing, Sets, Switches, Unsafe};
 
 const fn flag(name: &'static str, variable: &'static str, kind: Kind, meaning: Meaning) -> Flag {
@@ -112,10 +120,13 @@ fn is_mode(mode: &str) -> bool {
     pools.is_empty() || pools.strip_prefix(':').is_some_and(|pools| pools.split(',').enumerate().all(pool))
 }
 
-/// Pools of threads and lasting connections are what durable deliveries have anyway.
+/// Pools of threads and lasting connections are what durable deliveries have anyway; the length of the queue counts for flow control.
 fn notification_mode(mode: &str) -> Vec<String> {
+    let queue = mode.strip_prefix("threadpool:").and_then(|pools| pools.split(':').next());
     let mode = if mode == "transient" { "transient" } else { "durable" };
-    vec![format!("context-broker.notification.mode={mode}")]
+    let mode = format!("context-broker.notification.mode={mode}");
+    let queue = queue.map(|queue| format!("context-broker.notification.flow_control_queue={queue}"));
+    std::iter::once(mode).chain(queue).collect()
 }
 
 fn text_lines(_: &str) -> Vec<String> {
@@ -147,7 +158,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("subCacheIval", "ORION_SUBCACHE_IVAL", Number, CACHE),
     flag("noCache", "ORION_NOCACHE", Switch, CACHE),
     flag("notificationMode", "ORION_NOTIF_MODE", Mode, Becomes(notification_mode)),
-    flag("notifFlowControl", "ORION_NOTIF_FLOW_CONTROL", Text, Nothing("a full queue of one endpoint holds up nobody")),
+    flag("notifFlowControl", "ORION_NOTIF_FLOW_CONTROL", Flow, Sets(&["context-broker.notification.flow_control"])),
     flag("simulatedNotification", "ORION_DROP_NOTIF", Switch, Unsafe("notifications would be sent")),
     flag("disableCustomNotifications", "ORION_DISABLE_CUSTOM_NOTIF", Switch, Switches("context-broker.notification.custom")),
     flag("insecureNotif", "ORION_INSECURE_NOTIF", Switch, Sets(&["context-broker.notification.insecure_tls"])),

@@ -13,6 +13,7 @@ mod deadline;
 mod delivery;
 mod entities;
 mod flags;
+mod flow_control;
 mod forwarding;
 mod grpc;
 mod history;

@@ -201,6 +201,44 @@ async fn kafka_notifications_have_topic_key_headers_and_body() {
     assert_eq!(header(&record, "Fiware-Servicepath"), None);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_record_says_whose_entity_it_is_about() {
+    let Some(servers) = testing::server("TEST_KAFKA_BROKERS") else { return };
+    let broker = Broker::start().await;
+    let topic = testing::fresh_schema("headers");
+    let bus = KafkaBus::new(KafkaConfig::new(servers.as_str())).unwrap();
+    bus.publish(&topic, Vec::new()).await.unwrap();
+    let of_acme = |line: &str, body: &str| {
+        request(line)
+            .header("Fiware-Service", "acme")
+            .header("Fiware-ServicePath", "/a/b")
+            .header("Fiware-Correlator", "c1")
+            .json(body)
+    };
+    let notification =
+        json!({"kafkaCustom": {"url": format!("kafka://{servers}"), "topic": topic, "json": {"n": "${a}"}}});
+    let body = json!({"subject": {"entities": [{"idPattern": ".*"}]}, "notification": notification});
+    let made = broker.send(of_acme("POST /v2/subscriptions", &body.to_string())).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let made = broker.send(of_acme("POST /v2/entities", r#"{"id":"E1","type":"T","a":{"value":7}}"#)).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let record = first_record(&servers, &topic).await;
+    // Beside those of the trace.
+    let is_traced = |name: &str| name.starts_with("x-b3-") || name.starts_with("trace");
+    let headers = record.headers.iter().map(|(name, value)| (name.to_lowercase(), &**value));
+    let mut headers: Vec<_> = headers.filter(|(name, _)| !is_traced(name)).collect();
+    headers.sort();
+    assert_eq!(
+        headers,
+        [
+            ("fiware-correlator".to_owned(), "c1; cbnotif=1"),
+            ("fiware-service".to_owned(), "acme"),
+            ("fiware-servicepath".to_owned(), "/a/b"),
+            ("ngsiv2-attrsformat".to_owned(), "custom"),
+        ]
+    );
+}
+
 async fn first_record(servers: &str, topic: &str) -> Record {
     let bus = KafkaBus::new(KafkaConfig::new(servers)).unwrap();
     let (sender, mut received) = mpsc::channel(10);
@@ -228,63 +266,82 @@ async fn a_kafka_cluster_that_is_away_is_a_failure_that_shows() {
     assert_eq!(shown["notification"]["timesSent"], 1);
 }
 
-/// `user` and `passwd` of a subscription to the login listener of the test's Kafka.
-fn kafka_login(servers: &str, topic: &str, passwd: &str) -> Value {
-    json!({"kafka": {
-        "url": format!("kafka://{servers}"), "topic": topic, "user": "ann", "passwd": passwd,
-        "saslMechanism": "PLAIN", "securityProtocol": "SASL_PLAINTEXT"
-    }})
+/// A subscription of a user to a listener of the test's Kafka.
+fn kafka_login(servers: &str, topic: &str, passwd: &str, mechanism: &str, protocol: Option<&str>) -> Value {
+    let mut target = json!({
+        "url": format!("kafka://{servers}"), "topic": topic, "user": "ann", "passwd": passwd, "saslMechanism": mechanism
+    });
+    if let Some(protocol) = protocol {
+        target["securityProtocol"] = json!(protocol);
+    }
+    json!({"kafka": target})
+}
+
+/// A listener, and the `securityProtocol` that it is reached by.
+type Way = (String, Option<&'static str>);
+
+/// The open listener, and where to log in: in the clear and over TLS.
+fn kafka_listeners() -> Option<(String, [Way; 3])> {
+    let secure = testing::server("TEST_KAFKA_SECURE")?;
+    let guarded = testing::server("TEST_KAFKA_LOGIN")?;
+    let ways = [(guarded, Some("SASL_PLAINTEXT")), (secure.clone(), Some("SASL_SSL")), (secure, None)];
+    Some((testing::server("TEST_KAFKA_BROKERS")?, ways))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_lets_in_who_knows_the_password() {
-    let (Some(servers), Some(guarded)) =
-        (testing::server("TEST_KAFKA_BROKERS"), testing::server("TEST_KAFKA_LOGIN"))
+async fn kafka_lets_in_who_knows_the_password_by_every_mechanism_with_and_without_tls() {
+    let (Some((servers, ways)), Some(authority)) = (kafka_listeners(), testing::server("TEST_KAFKA_CA"))
     else {
         return;
     };
-    let broker = Broker::with(|config| config.notification.kafka_timeout_ms = 3_000).await;
-    let topic = testing::fresh_schema("login");
+    let broker = Broker::with(|config| {
+        config.notification.kafka_timeout_ms = 3_000;
+        config.notification.ca_file = authority.into();
+    })
+    .await;
     let bus = KafkaBus::new(KafkaConfig::new(servers.as_str())).unwrap();
-    bus.publish(&topic, Vec::new()).await.unwrap();
-    let wrong = subscribed(&broker, &kafka_login(&guarded, &topic, "wrong")).await;
-    let right = subscribed(&broker, &kafka_login(&guarded, &topic, "secret")).await;
+    let mut subscriptions = Vec::new();
+    for (listener, protocol) in &ways {
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            let topic = testing::fresh_schema("login");
+            bus.publish(&topic, Vec::new()).await.unwrap();
+            let login = |passwd| kafka_login(listener, &topic, passwd, mechanism, *protocol);
+            let wrong = subscribed(&broker, &login("wrong")).await;
+            let right = subscribed(&broker, &login("secret")).await;
+            subscriptions.push((topic, right, wrong));
+        }
+    }
     broker.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
-    let shown = broker.until(&right, |body| body["notification"]["lastSuccess"].is_string()).await;
-    assert_eq!(shown["notification"]["kafka"]["passwd"], "*****");
-    let shown = broker.until(&wrong, |body| body["notification"]["failsCounter"].is_number()).await;
-    assert!(shown["notification"].get("lastSuccess").is_none(), "{shown}");
-    let record = first_record(&servers, &topic).await;
-    let id = right.rsplit('/').next().unwrap();
-    assert!(String::from_utf8_lossy(&record.payload).contains(id), "only who knows the password is heard");
+    for (topic, right, wrong) in subscriptions {
+        let shown = broker.until(&right, |body| body["notification"]["lastSuccess"].is_string()).await;
+        assert_eq!(shown["notification"]["kafka"]["passwd"], "*****");
+        let shown = broker.until(&wrong, |body| body["notification"]["failsCounter"].is_number()).await;
+        assert!(shown["notification"].get("lastSuccess").is_none(), "{shown}");
+        let record = first_record(&servers, &topic).await;
+        let id = right.rsplit('/').next().unwrap();
+        assert!(
+            String::from_utf8_lossy(&record.payload).contains(id),
+            "only who knows the password is heard"
+        );
+    }
 }
 
-#[tokio::test]
-async fn a_kafka_login_that_this_build_has_no_means_for_is_refused_when_it_is_asked_for() {
-    let broker = Broker::start().await;
-    let kafka = |mechanism: &str, protocol: Option<&str>| {
-        let mut target = kafka_login("127.0.0.1:9", "t", "p")["kafka"].clone();
-        target["saslMechanism"] = json!(mechanism);
-        match protocol {
-            Some(protocol) => target["securityProtocol"] = json!(protocol),
-            None => drop(target.as_object_mut().unwrap().remove("securityProtocol")),
-        }
-        json!({"kafka": target})
-    };
-    let subject = json!({"entities": [{"idPattern": ".*"}]});
-    let path = subscribed(&broker, &kafka("PLAIN", Some("SASL_PLAINTEXT"))).await;
-    for (mechanism, protocol, used) in
-        [("PLAIN", None, "SASL_SSL"), ("SCRAM-SHA-256", Some("SASL_PLAINTEXT"), "SASL_PLAINTEXT")]
-    {
-        let notification = kafka(mechanism, protocol);
-        let Err(lacking) = bus::check_login(mechanism, used) else {
-            // A build with TLS takes it.
-            subscribed(&broker, &notification).await;
-            continue;
-        };
-        let body = json!({"subject": subject, "notification": notification}).to_string();
-        broker.refuses(request("POST /v2/subscriptions").json(&body), 501, "NotImplemented", &lacking).await;
-        let patch = json!({"notification": notification}).to_string();
-        broker.refuses(request(&format!("PATCH {path}")).json(&patch), 501, "NotImplemented", &lacking).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_cluster_whose_certificate_nobody_vouches_for_hears_nothing_unless_it_may() {
+    let Some((servers, [_, (secure, _), _])) = kafka_listeners() else { return };
+    let bus = KafkaBus::new(KafkaConfig::new(servers.as_str())).unwrap();
+    for insecure in [false, true] {
+        let broker = Broker::with(|config| {
+            config.notification.kafka_timeout_ms = 3_000;
+            config.notification.insecure_tls = insecure;
+        })
+        .await;
+        let topic = testing::fresh_schema("trust");
+        bus.publish(&topic, Vec::new()).await.unwrap();
+        let path = subscribed(&broker, &kafka_login(&secure, &topic, "secret", "PLAIN", None)).await;
+        broker.given(r#"{"id":"E1","type":"T","a":{"value":7}}"#).await;
+        let told = if insecure { "lastSuccess" } else { "lastFailure" };
+        let shown = broker.until(&path, |body| body["notification"][told].is_string()).await;
+        assert_eq!(shown["notification"].get("lastSuccess").is_some(), insecure, "{shown}");
     }
 }

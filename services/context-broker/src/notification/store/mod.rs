@@ -188,8 +188,8 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Drops what is beyond the bounds, counts it to its subscriptions; how many.
     async fn enforce(&self, bounds: Bounds) -> Result<u64, StoreError>;
 
-    /// Deliveries that wait, in all.
-    async fn pending(&self) -> Result<u64, StoreError>;
+    /// Deliveries that wait, in all; no more than `at_most` are counted.
+    async fn pending(&self, at_most: u64) -> Result<u64, StoreError>;
 
     /// For readiness.
     async fn check(&self) -> Result<(), StoreError>;

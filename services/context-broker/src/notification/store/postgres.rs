@@ -306,9 +306,12 @@ impl NotificationStore for PostgresNotificationStore {
         repeated!(self.enforce_once(bounds))
     }
 
-    async fn pending(&self) -> Result<u64, StoreError> {
+    async fn pending(&self, at_most: u64) -> Result<u64, StoreError> {
         let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&self.pool).await?;
+            sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM pending_delivery LIMIT $1) AS counted")
+                .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+                .fetch_one(&self.pool)
+                .await?;
         Ok(count.unsigned_abs())
     }
 

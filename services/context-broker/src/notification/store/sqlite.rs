@@ -290,9 +290,11 @@ impl NotificationStore for SqliteNotificationStore {
         rows.into_iter().map(CountRow::decode).collect()
     }
 
-    async fn pending(&self) -> Result<u64, StoreError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM pending_delivery").fetch_one(&self.pools.reader).await?;
+    async fn pending(&self, at_most: u64) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM pending_delivery LIMIT $1)")
+            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+            .fetch_one(&self.pools.reader)
+            .await?;
         Ok(count.unsigned_abs())
     }
 
