@@ -189,6 +189,7 @@ async fn statistics_show_the_blocks_that_were_switched_on() {
         (&full["counters"]["textRequests"], &full["counters"]["notificationsSent"]),
         (&json!(0), &json!(0))
     );
+    assert_eq!(full["counters"]["deprecatedFeatures"], json!({"ngsiv1Forwarding": 0}));
     let reset = r#"{"message":"All statistics counter reset"}"#;
     broker.expect(request("DELETE /statistics"), OK, reset).await;
     let shown = body(&broker.send(request("GET /statistics")).await);
@@ -215,6 +216,25 @@ async fn the_cache_of_subscriptions_is_counted() {
         .await;
     let zero = json!({"ids": "", "refresh": 0, "inserts": 0, "removes": 0, "updates": 0, "items": 0});
     assert_eq!(body(&broker.send(request("GET /cache/statistics")).await), zero);
+}
+
+#[tokio::test]
+async fn the_subscriptions_in_the_cache_are_listed_up_to_a_hundred() {
+    let broker = Broker::start().await;
+    let subscription = r#"{"subject":{"entities":[{"idPattern":".*"}]},"notification":{"http":{"url":"http://127.0.0.1:9/"}}}"#;
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        let made = broker.send(request("POST /v2/subscriptions").json(subscription)).await;
+        ids.push(made.header("location").unwrap().rsplit('/').next().unwrap().to_owned());
+    }
+    let shown = body(&broker.send(request("GET /cache/statistics")).await);
+    let mut listed: Vec<_> = shown["ids"].as_str().unwrap().split(", ").map(str::to_owned).collect();
+    listed.sort();
+    ids.sort();
+    assert_eq!(listed, ids);
+    broker.send(request("POST /v2/subscriptions").json(subscription)).await;
+    let shown = body(&broker.send(request("GET /cache/statistics")).await);
+    assert_eq!((&shown["ids"], &shown["items"]), (&json!("too many subscriptions"), &json!(101)));
 }
 
 fn from(origin: &str, line: &str) -> Request {
