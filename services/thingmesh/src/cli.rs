@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::copy::CopyArgs;
+
 /// The whole mesh for things in one program: NGSIv2 context broker, Ultralight device agent, time series, and a gateway
 /// that keeps the tenants apart.
 #[derive(Debug, Parser)]
@@ -34,6 +36,12 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Say what is wrong with ports, data folder, configured servers, clock and disk, and how to mend it.
     Doctor(CommonArgs),
+    /// Copy entities, subscriptions and registrations from a broker that runs, such as Orion, into one that runs.
+    ///
+    /// Speaks NGSIv2 to both and changes nothing in the source. May be run again: entities are written over, and
+    /// subscriptions and registrations that the target has already are not doubled. Ends with a summary per tenant; the
+    /// code is 1 when something was left undone. See docs/moving-from-orion.md.
+    Copy(CopyArgs),
     /// Print the effective configuration as TOML; secrets are hidden.
     Config(CommonArgs),
     /// Print the version.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::{Cli, Command, CommonArgs, DemoArgs, TokenArgs},
     config::MeshConfig,
+    copy,
     demo::{self, Stage},
     doctor,
     mesh::Mesh,
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             let findings = runtime()?.block_on(doctor::examine(&config, &args.data_dir, &SystemClock));
             Ok(if doctor::report(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Copy(args) => runtime()?.block_on(copy::run(&args, &SystemClock)),
         Command::Up(args) => runtime()?.block_on(up(&args.common)),
         Command::Demo(args) => runtime()?.block_on(run_demo(args)),
     }

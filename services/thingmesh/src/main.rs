@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod copy;
 mod demo;
 mod doctor;
 mod mesh;

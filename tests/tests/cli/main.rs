@@ -39,7 +39,7 @@ fn version_and_help_say_what_this_is() {
 
     let help = thingmesh(&program, &["--help"]);
     assert!(help.status.success());
-    for word in ["up", "demo", "token", "doctor", "config", "completions", "Fiware-Service"] {
+    for word in ["up", "demo", "token", "doctor", "config", "completions", "copy", "Fiware-Service"] {
         assert!(help.stdout.contains(word), "no {word} in:\n{}", help.stdout);
     }
     let help = thingmesh(&program, &["up", "--help"]);

@@ -1,0 +1,82 @@
+//! What `thingmesh copy` is told.
+
+use std::fmt;
+
+use clap::{Args, ValueEnum};
+
+/// The arguments of `thingmesh copy`.
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// Base URL of the broker that is read, such as http://orion:1026.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Base URL of the broker that is written, such as http://127.0.0.1:1026, or http://127.0.0.1:8000/orion through
+    /// the gateway.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// A tenant (Fiware-Service); may be repeated, and '' is the default tenant. Without it the default tenant only:
+    /// no NGSIv2 broker has a list of its tenants, so each must be named.
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) service: Vec<String>,
+    /// A service path (Fiware-ServicePath) beside those at which entities are found; may be repeated. Helps to find where
+    /// a subscription or registration belongs; an Orion before 3.11 does not say where its entities are, so that
+    /// each path but / must be named.
+    #[arg(long = "service-path", value_name = "PATH")]
+    pub(crate) service_paths: Vec<String>,
+    /// A header of all requests to the source, `Name: value`; may be repeated.
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) header_from: Vec<HeaderLine>,
+    /// A header of all requests to the target, such as `Authorization: Bearer …`; may be repeated.
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) header_to: Vec<HeaderLine>,
+    /// Copy these only.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values_t = Kind::ALL)]
+    pub(crate) only: Vec<Kind>,
+    /// Read both sides, write nothing, and say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What can be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Entities,
+    Subscriptions,
+    Registrations,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Entities, Self::Subscriptions, Self::Registrations];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Entities => "entities",
+            Self::Subscriptions => "subscriptions",
+            Self::Registrations => "registrations",
+        })
+    }
+}
+
+/// A header as it was given: a secret, which neither `Debug` nor an error shows.
+#[derive(Clone)]
+pub(crate) struct HeaderLine(String);
+
+impl HeaderLine {
+    pub(super) fn line(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for HeaderLine {
+    fn from(line: String) -> Self {
+        Self(line)
+    }
+}
+
+impl fmt::Debug for HeaderLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
