@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use http::{HeaderName, HeaderValue};
 
 /// The arguments of `thingmesh copy`.
 #[derive(Debug, Args)]
@@ -64,8 +66,18 @@ impl fmt::Display for Kind {
 pub(crate) struct HeaderLine(String);
 
 impl HeaderLine {
-    pub(super) fn line(&self) -> &str {
-        &self.0
+    /// Its name and value. No error repeats what was given: it is a secret.
+    pub(super) fn parse(&self) -> Result<(HeaderName, HeaderValue)> {
+        let (name, value) = self.0.split_once(':').context("not of the form `Name: value`")?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok().context("not the name of a header")?;
+        let ours =
+            ["fiware-service", "fiware-servicepath", "content-type", "content-length", "accept", "host"];
+        if ours.contains(&name.as_str()) {
+            bail!("{name} is set by the copy itself; tenants are named with --service");
+        }
+        let mut value = HeaderValue::from_str(value.trim()).ok().context("not the value of a header")?;
+        value.set_sensitive(true);
+        Ok((name, value))
     }
 }
 
@@ -78,5 +90,22 @@ impl From<String> for HeaderLine {
 impl fmt::Debug for HeaderLine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_line_is_read_and_never_repeated_in_an_error() {
+        let line = |text: &str| HeaderLine::from(text.to_owned());
+        let (name, value) = line("Authorization: Bearer a:b").parse().unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer a:b"));
+        for bad in ["hunter2", "x y: hunter2", "Fiware-Service: hunter2", "X-Auth-Token: hunter2\nx"] {
+            let error = line(bad).parse().unwrap_err();
+            assert!(!format!("{error:#}").contains("hunter2"), "{error:#}");
+        }
+        assert!(!format!("{:?}", line("X-Auth-Token: hunter2")).contains("hunter2"));
     }
 }

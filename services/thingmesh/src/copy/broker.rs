@@ -1,30 +1,27 @@
 //! A broker as its clients see it: NGSIv2 requests with a deadline, and answers with a bound.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use scope::Tenant;
 use serde::{Deserialize, de::IgnoredAny};
-use url::Url;
 
-use super::{arguments::HeaderLine, entity::SERVICE_PATH};
+use super::{arguments::HeaderLine, connection, entity::SERVICE_PATH};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A page of a thousand entities at a high offset takes its time in a large database.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The request that writes entities; what it sets it sets as well twice.
+pub(super) const UPDATE: &str = "/v2/op/update";
 /// Most of one answer that is kept in memory.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Tries of a request that is told to wait (429), and the longest wait it obeys.
 const TRIES: u32 = 20;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Before a request that got no answer is sent once more.
+const PAUSE: Duration = Duration::from_millis(500);
 /// An error text is shown in one line of a report.
 const MAX_TEXT: usize = 300;
 
@@ -96,20 +93,20 @@ pub(super) struct Broker {
     /// The flag that would let us in, for the error that asks for it.
     header_flag: &'static str,
     headers: HeaderMap,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: connection::Client,
 }
 
 impl Broker {
     /// `flag` is that of the URL, for errors: `from` or `to`.
     pub(super) fn new(flag: &'static str, url: &str, lines: &[HeaderLine]) -> Result<Self> {
-        let base = base(url).with_context(|| format!("--{flag}"))?;
+        let base = connection::base(url).with_context(|| format!("--{flag}"))?;
         let header_flag = if flag == "from" { "--header-from" } else { "--header-to" };
         let mut headers = HeaderMap::new();
         for line in lines {
             let (name, value) = line.parse().with_context(|| header_flag)?;
             headers.append(name, value);
         }
-        let client = Client::builder(TokioExecutor::new()).build(connector(base.starts_with("https"))?);
+        let client = connection::client(base.starts_with("https"))?;
         Ok(Self { base, header_flag, headers, client })
     }
 
@@ -126,7 +123,8 @@ impl Broker {
         self.send(Method::POST, place, target, Some(Bytes::from(body))).await
     }
 
-    /// Sends it, again after a pause when the broker says that there were too many.
+    /// Sends it: again after a pause when the broker says that there were too many, and once more when no answer came and
+    /// it does no harm to ask twice.
     async fn send(
         &self,
         method: Method,
@@ -134,22 +132,27 @@ impl Broker {
         target: &str,
         body: Option<Bytes>,
     ) -> Result<Answer, Failure> {
+        let mut may_repeat = method == Method::GET || target.starts_with(UPDATE);
         let mut tries = 1;
         loop {
             let request = self.request(&method, place, target, body.clone())?;
-            let exchange = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(request));
-            let (status, answer) = exchange.await.map_err(|_| {
-                Failure::NoAnswer(format!("{} has not answered in {} s", self.base, ANSWER_TIMEOUT.as_secs()))
-            })??;
+            let (status, answer) = match self.exchange(request).await {
+                Ok(answered) => answered,
+                Err(Failure::NoAnswer(_)) if may_repeat => {
+                    may_repeat = false;
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
             if status.is_success() {
                 return Ok(answer);
             }
-            if status == StatusCode::TOO_MANY_REQUESTS && tries < TRIES {
-                tries += 1;
-                tokio::time::sleep(wait(&answer)).await;
-                continue;
+            if status != StatusCode::TOO_MANY_REQUESTS || tries == TRIES {
+                return Err(Failure::Refused { status, description: self.description(status, &answer) });
             }
-            return Err(Failure::Refused { status, description: self.description(status, &answer) });
+            tries += 1;
+            tokio::time::sleep(wait(&answer)).await;
         }
     }
 
@@ -182,14 +185,23 @@ impl Broker {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Answer), Failure> {
         let away = |error: &dyn std::error::Error| {
-            Failure::NoAnswer(format!("{} does not answer: {}", self.base, causes(error)))
+            Failure::NoAnswer(format!("{} does not answer: {}", self.base, connection::causes(error)))
         };
-        let response = self.client.request(request).await.map_err(|error| away(&error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() { Failure::TooLarge } else { away(error.as_ref()) }
-        })?;
-        Ok((head.status, Answer { headers: head.headers, body: body.to_bytes() }))
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| away(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() { Failure::TooLarge } else { away(error.as_ref()) }
+            })?;
+            Ok((head.status, Answer { headers: head.headers, body: body.to_bytes() }))
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| {
+            Err(Failure::NoAnswer(format!(
+                "{} has not answered in {} s",
+                self.base,
+                ANSWER_TIMEOUT.as_secs()
+            )))
+        })
     }
 
     /// The words of an error answer, and what may help.
@@ -233,99 +245,59 @@ impl Broker {
     }
 }
 
-/// The base URL, as all paths are appended to it.
-fn base(url: &str) -> Result<String> {
-    // The URL is not repeated in the error: it may hold a password.
-    let url = Url::parse(url).context("not a URL such as http://orion:1026")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        bail!("not an http or https URL");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        bail!("user and password are not taken from the URL: give a header `Authorization: Basic …`");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        bail!("a base URL has no query and no fragment");
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
-/// The system's certificate authorities are read only when they are needed: that takes its time.
-fn connector(secure: bool) -> Result<HttpsConnector<HttpConnector>> {
-    let mut roots = rustls::RootCertStore::empty();
-    if secure {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    let mut below = HttpConnector::new();
-    below.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    below.set_nodelay(true);
-    below.enforce_http(false);
-    let above = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
-    Ok(above.wrap_connector(below))
-}
-
 fn wait(answer: &Answer) -> Duration {
     let seconds = answer.header("retry-after").and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(1).max(1)).min(LONGEST_WAIT)
 }
 
-/// An error with all that caused it: "client error (Connect)" alone helps nobody.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
-}
-
-impl HeaderLine {
-    /// Its name and value. No error repeats what was given: it is a secret.
-    fn parse(&self) -> Result<(HeaderName, HeaderValue)> {
-        let (name, value) = self.line().split_once(':').context("not of the form `Name: value`")?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok().context("not the name of a header")?;
-        let ours =
-            ["fiware-service", "fiware-servicepath", "content-type", "content-length", "accept", "host"];
-        if ours.contains(&name.as_str()) {
-            bail!("{name} is set by the copy itself; tenants are named with --service");
-        }
-        let mut value = HeaderValue::from_str(value.trim()).ok().context("not the value of a header")?;
-        value.set_sensitive(true);
-        Ok((name, value))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
-    #[test]
-    fn a_base_url_may_have_a_path_and_no_secrets() {
-        assert_eq!(base("http://orion:1026").unwrap(), "http://orion:1026");
-        assert_eq!(base("https://mesh/orion/").unwrap(), "https://mesh/orion");
-        for bad in ["orion:1026", "ftp://orion", "http://u:hunter2@orion", "http://orion/?a=b", "", "orion"] {
-            let error = base(bad).unwrap_err();
-            assert!(!format!("{error:#}").contains("hunter2"), "{error:#}");
-        }
+    /// A server that gives one of these answers to each connection, or closes it, and says how many there were.
+    async fn server(answers: &'static [Option<&'static str>]) -> (Broker, tokio::task::JoinHandle<usize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                assert!(socket.read(&mut request).await.unwrap() > 0);
+                if let Some(answer) = answer {
+                    let text = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                    socket.write_all(text.as_bytes()).await.unwrap();
+                }
+            }
+            answers.len()
+        });
+        (Broker::new("from", &url, &[]).unwrap(), served)
     }
 
-    #[test]
-    fn a_header_line_is_read_and_never_repeated_in_an_error() {
-        let line = |text: &str| HeaderLine::from(text.to_owned());
-        let (name, value) = line("Authorization: Bearer a:b").parse().unwrap();
-        assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer a:b"));
-        for bad in ["hunter2", "x y: hunter2", "Fiware-Service: hunter2", "X-Auth-Token: hunter2\n"] {
-            let Err(error) = line(bad).parse() else {
-                assert!(bad.ends_with('\n'), "{bad:?} was taken");
-                continue;
-            };
-            assert!(!format!("{error:#}").contains("hunter2"), "{error:#}");
-        }
-        assert!(!format!("{:?}", line("X-Auth-Token: hunter2")).contains("hunter2"));
+    fn place(tenant: &Tenant) -> Place<'_> {
+        Place { tenant, path: None }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_no_harm_twice_is_sent_twice_and_no_other() {
+        let tenant = Tenant::from_header(None).unwrap();
+        let (broker, served) = server(&[None, Some("200 OK"), None, Some("204 No Content"), None]).await;
+        broker.get(place(&tenant), "/v2/entities").await.unwrap();
+        broker.post(place(&tenant), UPDATE, "{}".to_owned()).await.unwrap();
+        let failure = broker.post(place(&tenant), "/v2/subscriptions", "{}".to_owned()).await.unwrap_err();
+        assert!(matches!(failure, Failure::NoAnswer(_)), "{failure}");
+        assert_eq!(served.await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_asked_too_often_gets_the_time_that_it_wants() {
+        let tenant = Tenant::from_header(None).unwrap();
+        let (broker, served) =
+            server(&[Some("429 Too Many Requests\r\nRetry-After: 1"), Some("201 Created")]).await;
+        let started = std::time::Instant::now();
+        broker.post(place(&tenant), "/v2/subscriptions", "{}".to_owned()).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_secs(1));
+        assert_eq!(served.await.unwrap(), 2);
     }
 }

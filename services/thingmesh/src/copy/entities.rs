@@ -9,14 +9,13 @@ use anyhow::{Context, Result};
 use scope::{ServicePath, Tenant};
 
 use super::{
-    broker::{Broker, Checked, Failure, Place},
+    broker::{Broker, Checked, Failure, Place, UPDATE},
     entity::{Entity, SERVICE_PATH, Shown, Unreadable, append_request, batches},
     listing::Listing,
     paths::KnownPaths,
     report::{Tally, named},
 };
 
-const UPDATE: &str = "/v2/op/update?options=overrideMetadata";
 /// `*` is what users made; the two builtins are what a copy needs besides.
 const WHOLE: &str = "dateExpires,servicePath,*";
 
@@ -166,6 +165,7 @@ impl<'a> EntityCopy<'a> {
 
     async fn append(&self, path: &ServicePath, entities: &[Entity]) -> Result<(), Failure> {
         let place = Place { tenant: self.tenant, path: Some(path.as_str()) };
-        self.target.post(place, UPDATE, append_request(entities)).await.map(|_| ())
+        let target = format!("{UPDATE}?options=overrideMetadata");
+        self.target.post(place, &target, append_request(entities)).await.map(|_| ())
     }
 }

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod broker;
+mod connection;
 mod definition;
 mod definitions;
 mod entities;
