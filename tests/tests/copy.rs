@@ -9,7 +9,7 @@ use axum::{
     extract::Query,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use serde_json::{Value, json};
 use thingmesh_tests::{
@@ -389,18 +389,24 @@ fn counted(query: &HashMap<String, String>, all: Vec<Value>) -> Response {
     ([("fiware-total-count", total)], Json(page)).into_response()
 }
 
+/// A broker with these entities and nothing else.
+async fn broker_like(entities: MethodRouter) -> String {
+    let nothing = |Query(query): Query<HashMap<String, String>>| async move { counted(&query, Vec::new()) };
+    let router = Router::new()
+        .route("/v2/entities", entities)
+        .route("/v2/subscriptions", get(nothing))
+        .route("/v2/registrations", get(nothing));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_broker_is_read_at_the_paths_that_are_named_and_what_is_missing_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mesh) = Mesh::start(folder.path(), Options::default()).await else { return };
-    let nothing = |Query(query): Query<HashMap<String, String>>| async move { counted(&query, Vec::new()) };
-    let router = Router::new()
-        .route("/v2/entities", get(old_entities))
-        .route("/v2/subscriptions", get(nothing))
-        .route("/v2/registrations", get(nothing));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let old = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let old = broker_like(get(old_entities)).await;
     let target = Client::new(mesh.broker());
 
     let finished = copy(&mesh, &old, target.base(), &["--service", "alpha"]);
@@ -417,4 +423,47 @@ async fn an_old_broker_is_read_at_the_paths_that_are_named_and_what_is_missing_i
         .map(|entity| format!("{}{}", entity["servicePath"]["value"], entity["id"]))
         .collect();
     assert_eq!(copied, [r#""/""one""#, r#""/old""one""#, r#""/old""two""#]);
+}
+
+fn shown(id: &str) -> Value {
+    json!({ "id": id, "type": "Thing", "servicePath": { "type": "Text", "value": "/a", "metadata": {} } })
+}
+
+/// Three entities, of which the first is deleted once it was read: the third is then the second.
+async fn shrinking_entities(Query(query): Query<HashMap<String, String>>) -> Response {
+    if query["limit"] == "1" || query.get("offset").is_some_and(|offset| offset == "0") {
+        return ([("fiware-total-count", "3")], Json([shown("one"), shown("two")])).into_response();
+    }
+    counted(&query, vec![shown("two"), shown("three")])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_shrinks_while_it_is_read_is_told_as_not_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::start(folder.path(), Options::default()).await else { return };
+    let shrinking = broker_like(get(shrinking_entities)).await;
+    let finished = copy(&mesh, &shrinking, &mesh.broker(), &["--service", "alpha"]);
+    expect(&finished, 1);
+    for told in ["entities: 2 copied, 0 failed", "not whole: the list of entities changed"] {
+        assert!(finished.stdout.contains(told), "no {told:?} in\n{}", finished.stdout);
+    }
+}
+
+/// More than 64 MiB for whoever asks for more than 300 entities at once.
+async fn large_entities(Query(query): Query<HashMap<String, String>>) -> Response {
+    let limit: usize = query["limit"].parse().unwrap();
+    if limit > 300 {
+        return ([("fiware-total-count", "2")], " ".repeat(65 * 1024 * 1024)).into_response();
+    }
+    counted(&query, vec![shown("one"), shown("two")])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mesh) = Mesh::start(folder.path(), Options::default()).await else { return };
+    let large = broker_like(get(large_entities)).await;
+    let finished = copy(&mesh, &large, &mesh.broker(), &["--service", "alpha"]);
+    expect(&finished, 0);
+    assert_eq!(entities(&Client::new(mesh.broker()), "alpha").await.len(), 2);
 }
