@@ -29,10 +29,11 @@ pub(super) fn stage(
             }
         }
     };
-    // An operator keeps a type that somebody chose; one that followed from the value follows it again.
+    // An operator keeps a type that somebody chose; one that followed from the value follows it again, but for `PUT …/value`,
+    // which has no metadata either.
     let follows = |before: &Attribute| {
         let operates = matches!(update.value, ValueUpdate::Operate(_)) && update.attribute_type.is_none();
-        operates && before.attribute_type == parse::type_of_value(&before.value)
+        operates && update.metadata.is_some() && before.attribute_type == parse::type_of_value(&before.value)
     };
     let attribute_type = match known_type {
         Some(name) if !existing.is_some_and(follows) => name.to_owned(),

@@ -59,6 +59,28 @@ fn the_type_is_derived_again_unless_sent_but_put_value_keeps_it() {
 }
 
 #[test]
+fn put_value_keeps_the_type_also_of_what_an_operator_makes() {
+    for (before, operator, kept) in [
+        (r#"{"a":{"value":0}}"#, r#"{"$max":"x"}"#, "Number"),
+        (r#"{"a":{"value":0,"type":"Num"}}"#, r#"{"$max":"x"}"#, "Num"),
+    ] {
+        let mut slot = with(before);
+        let update = parse::value_from_json("a", operator.as_bytes()).unwrap();
+        let request = EntityUpdate {
+            id: "E".to_owned(),
+            entity_type: None,
+            attributes: [("a".to_owned(), update)].into_iter().collect(),
+        };
+        let context = WriteContext { path: &ServicePath::root(), now_us: NOW };
+        apply(&mut slot, &request, UpdateAction::Update, UpdateOptions::default(), context).unwrap();
+        assert_eq!(slot.unwrap().attributes["a"].attribute_type, kept, "{before} {operator}");
+    }
+    let mut slot = with(r#"{"a":{"value":0}}"#);
+    run(&mut slot, UpdateAction::Update, r#"{"a":{"value":{"$max":"x"}}}"#).unwrap();
+    assert_eq!(slot.unwrap().attributes["a"].attribute_type, "Text", "elsewhere it follows the value");
+}
+
+#[test]
 fn a_patch_of_missing_attributes_is_refused_in_whole_or_in_part() {
     let mut slot = with(r#"{"a":{"value":1}}"#);
     let before = slot.clone();
