@@ -67,7 +67,8 @@ pub fn handler(core: Core, config: &Config) -> Arc<dyn Handler> {
         // A request that takes longer than it may would be answered with an error.
         let at_most = Duration::from_millis(config.http.request_timeout_ms) * 9 / 10;
         let (registry, bus) = (core.subscriptions.clone(), core.changes.bus.clone());
-        Flow::new(control, config.notification.flow_control_queue, at_most, registry, bus)
+        let places = config.http.max_in_flight / 2;
+        Flow::new(control, config.notification.flow_control_queue, at_most, places, registry, bus)
     });
     Arc::new(Api {
         started_us: core.now_us(),
@@ -129,10 +130,10 @@ async fn answer(api: &Api, request: Request, tenant: Result<Tenant, Error>) -> R
         return dispatch(api, &call).await;
     };
     Box::pin(async {
-        let target = flow.target().await;
+        let pause = flow.begin().await;
         let answer = dispatch(api, &call).await?;
-        if let Some(target) = target {
-            flow.drained(target).await;
+        if let Some(pause) = pause {
+            flow.drained(pause).await;
         }
         Ok(answer)
     })

@@ -11,7 +11,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{Bus, CONTEXT_CHANGES};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::Instant,
+};
 
 use super::NOTIFIER_GROUP;
 use crate::subscription::Registry;
@@ -42,6 +45,13 @@ impl FlowControl {
     }
 }
 
+/// What an update will wait for.
+pub(crate) struct Pause {
+    target: u64,
+    /// When it is answered in any case.
+    until: Instant,
+}
+
 /// Holds up those who ask for it.
 pub(crate) struct Flow {
     control: FlowControl,
@@ -49,32 +59,39 @@ pub(crate) struct Flow {
     queue: u64,
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
+    /// Within so long of its beginning a request is answered, whatever the control says.
+    at_most: Duration,
+    /// Requests that may be held up at once: they take places that others need.
+    places: Semaphore,
     /// What waited when it was looked up last: all who wait share one look in each step.
     looked: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Flow {
-    /// `at_most` bounds every pause, whatever `control` says.
+    /// `at_most`: from the beginning of a request to the end of its pause. Beyond `places` requests at once, nobody is held up.
     pub(crate) fn new(
         control: FlowControl,
         queue: u32,
         at_most: Duration,
+        places: usize,
         registry: Arc<Registry>,
         bus: Arc<dyn Bus>,
     ) -> Self {
-        let control = FlowControl { longest: control.longest.min(at_most), ..control };
-        Self { control, queue: queue.into(), registry, bus, looked: Mutex::default() }
+        let places = Semaphore::new(places.min(Semaphore::MAX_PERMITS));
+        Self { control, queue: queue.into(), registry, bus, at_most, places, looked: Mutex::default() }
     }
 
     /// To be asked before an update; none when that is not known.
-    pub(crate) async fn target(&self) -> Option<u64> {
+    pub(crate) async fn begin(&self) -> Option<Pause> {
+        let until = Instant::now() + self.at_most;
         let waiting = self.waiting(Duration::ZERO).await?;
-        Some(self.control.target(waiting, self.queue))
+        Some(Pause { target: self.control.target(waiting, self.queue), until })
     }
 
-    /// Returns when not more than `target` wait, at the latest after the longest pause.
-    pub(crate) async fn drained(&self, target: u64) {
-        let until = Instant::now() + self.control.longest;
+    /// Returns when not more than the target wait, at the latest after the longest pause.
+    pub(crate) async fn drained(&self, Pause { target, until }: Pause) {
+        let Ok(_place) = self.places.try_acquire() else { return };
+        let until = until.min(Instant::now() + self.control.longest);
         // The first look is at what came after the update.
         let mut age = Duration::ZERO;
         while let Some(waiting) = self.waiting(age).await {
